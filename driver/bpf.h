@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the hooks in the kernel's ublk_drv.c call, and nothing else. Each hook
+ * names its site first; a device without UBLK_F_BPF has no state of ours (the
+ * pointer is NULL) and costs one test.
+ */
+#ifndef UBLK_BPF_HOOKS_H
+#define UBLK_BPF_HOOKS_H
+
+#include <linux/blk-mq.h>
+#include <linux/mutex.h>
+#include <uapi/linux/ublk_cmd.h>
+#include "uapi/linux/ublk_bpf.h"
+
+struct ublk_bpf_dev;
+struct ublk_bpf_queue;
+
+/* The sites, in the order of a device's life; shown in parameters/hooks. */
+#define UBLK_BPF_SITES(S)	\
+	S(INIT)			\
+	S(FEATURES)		\
+	S(ALLOC_TAG_SET)	\
+	S(STACK_LIMITS)		\
+	S(INIT_HCTX)		\
+	S(CTRL_CMD)		\
+	S(QUEUE_RQ)		\
+	S(BATCH_QUEUE_RQ)	\
+	S(QUEUE_RQS)		\
+	S(BATCH_QUEUE_RQS)	\
+	S(TASK_WORK)		\
+	S(DISPATCH_REQ)		\
+	S(BATCH_DISPATCH)	\
+	S(COMPLETE_RQ)		\
+	S(TIMEOUT)		\
+	S(STOP_DEV)		\
+	S(FREE_DEV)
+
+#define UBLK_BPF_SITE_ENUM(name)	UBLK_BPF_SITE_##name,
+enum ublk_bpf_site {
+	UBLK_BPF_SITES(UBLK_BPF_SITE_ENUM)
+	UBLK_BPF_NR_SITES
+};
+
+/* Set once and then only read, so that it costs no cache line traffic. */
+extern bool ublk_bpf_site_hit[UBLK_BPF_NR_SITES];
+
+static inline void ublk_bpf_hit(enum ublk_bpf_site site)
+{
+	if (unlikely(!READ_ONCE(ublk_bpf_site_hit[site])))
+		WRITE_ONCE(ublk_bpf_site_hit[site], true);
+}
+
+int ublk_bpf_do_init(void);
+void ublk_bpf_exit(void);
+int ublk_bpf_do_alloc_tag_set(struct blk_mq_tag_set *set,
+			      const struct ublksrv_ctrl_dev_info *info,
+			      struct ublk_bpf_dev **bpf);
+void ublk_bpf_do_free_dev(struct ublk_bpf_dev *dev);
+void ublk_bpf_do_stop_dev(struct ublk_bpf_dev *dev);
+void ublk_bpf_do_stack_limits(struct ublk_bpf_dev *dev, struct queue_limits *lim);
+struct ublk_bpf_queue *ublk_bpf_get_queue(struct ublk_bpf_dev *dev, unsigned int qid);
+int ublk_bpf_do_ctrl_cmd(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 cmd_op,
+			 const struct ublksrv_ctrl_cmd *header);
+bool ublk_bpf_do_queue_rq(struct ublk_bpf_queue *q, struct request *rq);
+bool ublk_bpf_do_dispatch_rq(struct ublk_bpf_queue *q, struct request *rq);
+bool ublk_bpf_do_complete_rq(struct request *rq, int *res);
+bool ublk_bpf_owns(struct ublk_bpf_queue *q, struct request *rq);
+
+/* module_init. Return: 0 or a negative errno, which fails it. */
+static inline int ublk_bpf_init(enum ublk_bpf_site site)
+{
+	ublk_bpf_hit(site);
+	return ublk_bpf_do_init();
+}
+
+/* GET_FEATURES. Return: the flags that are ours. */
+static inline u64 ublk_bpf_features(enum ublk_bpf_site site)
+{
+	ublk_bpf_hit(site);
+	return UBLK_F_BPF;
+}
+
+/*
+ * ADD_DEV, once the device's flags and shape are final: allocate the tag set,
+ * and our own state when the device has UBLK_F_BPF.
+ */
+static inline int ublk_bpf_alloc_tag_set(enum ublk_bpf_site site, struct blk_mq_tag_set *set,
+					 const struct ublksrv_ctrl_dev_info *info,
+					 struct ublk_bpf_dev **bpf)
+{
+	if (!(info->flags & UBLK_F_BPF))
+		return blk_mq_alloc_tag_set(set);
+	ublk_bpf_hit(site);
+	return ublk_bpf_do_alloc_tag_set(set, info, bpf);
+}
+
+/* The tag set is freed: no I/O and no command can come any more. May sleep. */
+static inline void ublk_bpf_free_dev(enum ublk_bpf_site site, struct ublk_bpf_dev *dev)
+{
+	if (!dev)
+		return;
+	ublk_bpf_hit(site);
+	ublk_bpf_do_free_dev(dev);
+}
+
+/* The disk is gone, all I/O has ended. Under ub->mutex; may sleep. */
+static inline void ublk_bpf_stop_dev(enum ublk_bpf_site site, struct ublk_bpf_dev *dev)
+{
+	if (!dev)
+		return;
+	ublk_bpf_hit(site);
+	ublk_bpf_do_stop_dev(dev);
+}
+
+/* START_DEV, before the disk is allocated. Under ub->mutex. */
+static inline void ublk_bpf_stack_limits(enum ublk_bpf_site site, struct ublk_bpf_dev *dev,
+					 struct queue_limits *lim)
+{
+	if (!dev)
+		return;
+	ublk_bpf_hit(site);
+	ublk_bpf_do_stack_limits(dev, lim);
+}
+
+static inline struct ublk_bpf_queue *ublk_bpf_init_hctx(enum ublk_bpf_site site,
+							struct ublk_bpf_dev *dev, unsigned int qid)
+{
+	if (!dev)
+		return NULL;
+	ublk_bpf_hit(site);
+	return ublk_bpf_get_queue(dev, qid);
+}
+
+/* A control command that the driver does not know. Return: its result. */
+static inline int ublk_bpf_ctrl_cmd(enum ublk_bpf_site site, struct ublk_bpf_dev *dev,
+				    struct mutex *mutex, u32 cmd_op,
+				    const struct ublksrv_ctrl_cmd *header)
+{
+	if (!dev)
+		return -EOPNOTSUPP;
+	ublk_bpf_hit(site);
+	return ublk_bpf_do_ctrl_cmd(dev, mutex, cmd_op, header);
+}
+
+/*
+ * A started request on its way to the server. Context: queue_rq of a BLOCKING
+ * tag set, may sleep. Return: true when it is ours or was ended.
+ */
+static inline bool ublk_bpf_queue_rq(enum ublk_bpf_site site, struct ublk_bpf_queue *q,
+				     struct request *rq)
+{
+	if (!q)
+		return false;
+	ublk_bpf_hit(site);
+	return ublk_bpf_do_queue_rq(q, rq);
+}
+
+/*
+ * The same of a queue in batch mode: when we take the last request of a run,
+ * the ones before it still wait for their kick.
+ */
+static inline bool ublk_bpf_batch_queue_rq(enum ublk_bpf_site site, struct ublk_bpf_queue *q,
+					   struct request *rq, bool last)
+{
+	struct blk_mq_hw_ctx *hctx = rq->mq_hctx;	/* rq may end in there */
+
+	if (!ublk_bpf_queue_rq(site, q, rq))
+		return false;
+	if (last)
+		hctx->queue->mq_ops->commit_rqs(hctx);
+	return true;
+}
+
+/* The request reached the server's task. May sleep; true when it is ours. */
+static inline bool ublk_bpf_dispatch_rq(enum ublk_bpf_site site, struct ublk_bpf_queue *q,
+					struct request *rq)
+{
+	if (!q)
+		return false;
+	ublk_bpf_hit(site);
+	return ublk_bpf_do_dispatch_rq(q, rq);
+}
+
+/*
+ * The server committed *res. On -EAGAIN the program is asked again; true when
+ * it took the I/O, else *res is what the I/O ends with.
+ */
+static inline bool ublk_bpf_complete_rq(enum ublk_bpf_site site, struct request *rq, int *res)
+{
+	if (likely(*res != -EAGAIN))
+		return false;
+	ublk_bpf_hit(site);
+	return ublk_bpf_do_complete_rq(rq, res);
+}
+
+/*
+ * Nothing of a device with a program times out: what it forwarded is under DMA
+ * in the backing, and stop waits for it.
+ */
+static inline bool ublk_bpf_timeout(enum ublk_bpf_site site, struct ublk_bpf_queue *q,
+				    struct request *rq)
+{
+	if (!q)
+		return false;
+	ublk_bpf_hit(site);
+	return ublk_bpf_owns(q, rq);
+}
+
+#endif

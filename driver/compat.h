@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Differences between the supported kernels; the only place that asks for one. */
+#ifndef UBLK_BPF_COMPAT_H
+#define UBLK_BPF_COMPAT_H
+
+#include <linux/version.h>
+#include <linux/blk-mq.h>
+#include <linux/btf.h>
+#include <linux/workqueue.h>
+
+/* 7.0: arguments of kfuncs are trusted by default */
+#ifndef KF_TRUSTED_ARGS
+#define KF_TRUSTED_ARGS		0
+#endif
+
+/* 6.17: per-CPU workqueues say so */
+#ifndef WQ_PERCPU
+#define WQ_PERCPU		0
+#endif
+
+/* 7.3: the bytes that an iterator has passed of its current bvec have a new name */
+static inline unsigned int ublk_bpf_bvec_done(const struct bvec_iter *iter)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(7, 3, 0)
+	return iter->bi_bvec_done;
+#else
+	return iter->bi_offset;
+#endif
+}
+
+#endif

@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A device with UBLK_F_BPF: its state, its queue operations, its control
+ * commands; the module's start and end.
+ */
+#include <linux/blk-mq.h>
+#include <linux/btf.h>
+#include <linux/capability.h>
+#include <linux/module.h>
+#include <linux/moduleparam.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+#include "internal.h"
+
+bool ublk_bpf_site_hit[UBLK_BPF_NR_SITES];
+
+static void ublk_bpf_queue_rqs(struct rq_list *list);
+
+/* The device of a request, NULL when it is a stock one: only ours have our queue_rqs. */
+struct ublk_bpf_dev *ublk_bpf_rq_dev(const struct request *rq)
+{
+	const struct blk_mq_ops *ops = rq->q->mq_ops;
+
+	if (ops->queue_rqs != ublk_bpf_queue_rqs)
+		return NULL;
+	return container_of((struct blk_mq_ops *)ops, struct ublk_bpf_dev, mq_ops);
+}
+
+static struct ublk_bpf_tag *ublk_bpf_rq_tag(struct ublk_bpf_dev *dev, const struct request *rq)
+{
+	return &dev->queues[rq->mq_hctx->queue_num].tags[rq->tag];
+}
+
+/*
+ * 7.3: the hook in the file's queue_rqs asks about each request. What is left
+ * in the list was not taken, and comes again by queue_rq.
+ */
+static void ublk_bpf_stock_queue_rqs(struct ublk_bpf_dev *dev, struct rq_list *list)
+{
+	struct request *rq;
+
+	rq_list_for_each(list, rq)
+		ublk_bpf_rq_tag(dev, rq)->batched = true;
+	dev->stock_ops->queue_rqs(list);
+	rq_list_for_each(list, rq)
+		ublk_bpf_rq_tag(dev, rq)->batched = false;
+}
+
+/* 6.12 has none: the same through queue_rq. */
+static void ublk_bpf_queue_each_rq(struct ublk_bpf_dev *dev, struct rq_list *list)
+{
+	struct rq_list refused = {};
+	struct request *rq;
+
+	while ((rq = rq_list_pop(list))) {
+		struct blk_mq_queue_data bd = { .rq = rq, .last = rq_list_empty(list) };
+		struct ublk_bpf_tag *tag = ublk_bpf_rq_tag(dev, rq);
+
+		tag->batched = true;
+		if (dev->stock_ops->queue_rq(rq->mq_hctx, &bd) != BLK_STS_OK) {
+			tag->batched = false;
+			rq_list_add_tail(&refused, rq);
+		}
+	}
+	*list = refused;
+}
+
+/*
+ * A list of requests from a task's plug: what they forward goes out under one
+ * plug of ours, so that the backing gets a list as well.
+ */
+static void ublk_bpf_queue_rqs(struct rq_list *list)
+{
+	struct ublk_bpf_dev *dev = ublk_bpf_rq_dev(rq_list_peek(list));
+	struct ublk_bpf_plug plug;
+
+	ublk_bpf_start_plug(&plug);
+	if (dev->stock_ops->queue_rqs)
+		ublk_bpf_stock_queue_rqs(dev, list);
+	else
+		ublk_bpf_queue_each_rq(dev, list);
+	ublk_bpf_finish_plug(&plug);
+}
+
+static void ublk_bpf_free(struct ublk_bpf_dev *dev)
+{
+	for (unsigned int i = 0; i < dev->nr_queues; i++)
+		kvfree(dev->queues[i].tags);
+	free_percpu(dev->counters);
+	kvfree(dev);
+}
+
+static struct ublk_bpf_dev *ublk_bpf_alloc(const struct ublksrv_ctrl_dev_info *info)
+{
+	unsigned int nr_queues = info->nr_hw_queues;
+	struct ublk_bpf_dev *dev;
+
+	dev = kvzalloc(struct_size(dev, queues, nr_queues), GFP_KERNEL);
+	if (!dev)
+		return NULL;
+	dev->nr_queues = nr_queues;
+	dev->dev_id = info->dev_id;
+	init_waitqueue_head(&dev->dying_wait);
+	dev->counters = alloc_percpu(struct ublk_bpf_counters);
+	if (!dev->counters)
+		goto free;
+
+	for (unsigned int i = 0; i < nr_queues; i++) {
+		struct ublk_bpf_queue *q = &dev->queues[i];
+
+		q->dev = dev;
+		q->tags = kvcalloc(info->queue_depth, sizeof(*q->tags), GFP_KERNEL);
+		if (!q->tags)
+			goto free;
+		for (unsigned int tag = 0; tag < info->queue_depth; tag++) {
+			q->tags[tag].q = q;
+			q->tags[tag].io.iod = &q->tags[tag].iod;
+		}
+	}
+	return dev;
+free:
+	ublk_bpf_free(dev);
+	return NULL;
+}
+
+/*
+ * BLOCKING: what a program forwards is submitted from queue_rq and may sleep
+ * in the backing. No scheduler by default, as with any stacking device.
+ */
+int ublk_bpf_do_alloc_tag_set(struct blk_mq_tag_set *set, const struct ublksrv_ctrl_dev_info *info,
+			      struct ublk_bpf_dev **bpf)
+{
+	struct ublk_bpf_dev *dev;
+	int err;
+
+	if (info->flags & (UBLK_F_ZONED | UBLK_F_NEED_GET_DATA | UBLK_F_UNPRIVILEGED_DEV))
+		return -EINVAL;
+
+	dev = ublk_bpf_alloc(info);
+	if (!dev)
+		return -ENOMEM;
+	dev->set = set;
+	dev->stock_ops = set->ops;
+	dev->mq_ops = *set->ops;
+	dev->mq_ops.queue_rqs = ublk_bpf_queue_rqs;
+	set->ops = &dev->mq_ops;
+	set->flags |= BLK_MQ_F_BLOCKING | BLK_MQ_F_NO_SCHED_BY_DEFAULT;
+
+	err = blk_mq_alloc_tag_set(set);
+	if (err) {
+		ublk_bpf_free(dev);
+		return err;
+	}
+	*bpf = dev;
+	return 0;
+}
+
+/* Take everything off a device that has no I/O any more. May sleep. */
+void ublk_bpf_do_stop_dev(struct ublk_bpf_dev *dev)
+{
+	ublk_bpf_detach(dev);
+	ublk_bpf_clear_slots(dev);
+}
+
+void ublk_bpf_do_free_dev(struct ublk_bpf_dev *dev)
+{
+	ublk_bpf_do_stop_dev(dev);
+	ublk_bpf_free(dev);
+}
+
+struct ublk_bpf_queue *ublk_bpf_get_queue(struct ublk_bpf_dev *dev, unsigned int qid)
+{
+	return &dev->queues[qid];
+}
+
+/* Buffers that a backing could not take must not be let in. START_DEV. */
+void ublk_bpf_do_stack_limits(struct ublk_bpf_dev *dev, struct queue_limits *lim)
+{
+	for (u32 slot = 0; slot < UBLK_BPF_MAX_SLOTS; slot++) {
+		struct ublk_bpf_backing *backing = ublk_bpf_backing_tryget(dev, slot);
+
+		if (!backing)
+			continue;
+		lim->dma_alignment = max(lim->dma_alignment, backing->dma_alignment);
+		percpu_ref_put(&backing->ref);
+	}
+}
+
+static void ublk_bpf_get_stats(struct ublk_bpf_dev *dev, struct ublk_bpf_stats *stats)
+{
+	int cpu;
+
+	stats->state = dev->state;
+	stats->flags = dev->attach_flags;
+	stats->prog_id = dev->prog_id;
+	stats->cookie = dev->cookie;
+	for (u32 slot = 0; slot < UBLK_BPF_MAX_SLOTS; slot++)
+		if (rcu_access_pointer(dev->slots[slot]))
+			stats->slots |= 1ULL << slot;
+
+	for_each_possible_cpu(cpu) {
+		const struct ublk_bpf_counters *c = per_cpu_ptr(dev->counters, cpu);
+
+		stats->done += c->done;
+		stats->done_bytes += c->done_bytes;
+		stats->fwd_inline += c->fwd_inline;
+		stats->fwd_worker += c->fwd_worker;
+		stats->fwd_bytes += c->fwd_bytes;
+		stats->redirected += c->redirected;
+		stats->rerun += c->rerun;
+		stats->failed += c->failed;
+		stats->unfinished += c->unfinished;
+		stats->misused += c->misused;
+	}
+}
+
+union ublk_bpf_arg {
+	struct ublk_bpf_attach	attach;
+	struct ublk_bpf_detach	detach;
+	struct ublk_bpf_slot	slot;
+	struct ublk_bpf_stats	stats;
+};
+
+static bool ublk_bpf_slot_arg_ok(const struct ublk_bpf_slot *slot, bool fd)
+{
+	return !slot->flags && !slot->pad && !memchr_inv(slot->reserved, 0, sizeof(slot->reserved)) &&
+	       (fd || !slot->fd);
+}
+
+/* See the uapi for the commands and their errors. Context: task, may sleep. */
+int ublk_bpf_do_ctrl_cmd(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 cmd_op,
+			 const struct ublksrv_ctrl_cmd *header)
+{
+	void __user *addr = (void __user *)(unsigned long)header->addr;
+	u32 size = _IOC_SIZE(cmd_op);
+	union ublk_bpf_arg arg = {};
+	int ret;
+
+	switch (cmd_op) {
+	case UBLK_U_CMD_BPF_ATTACH:
+	case UBLK_U_CMD_BPF_DETACH:
+	case UBLK_U_CMD_BPF_SET_SLOT:
+	case UBLK_U_CMD_BPF_CLEAR_SLOT:
+	case UBLK_U_CMD_BPF_GET_SLOT:
+	case UBLK_U_CMD_BPF_GET_STATS:
+		break;
+	default:
+		return -EOPNOTSUPP;
+	}
+	if (header->queue_id != (u16)-1 || header->len != size)
+		return -EINVAL;
+	if (copy_from_user(&arg, addr, size))
+		return -EFAULT;
+
+	switch (cmd_op) {
+	case UBLK_U_CMD_BPF_ATTACH:
+		if (arg.attach.flags & ~UBLK_BPF_ATTACH_FALLBACK ||
+		    memchr_inv(arg.attach.reserved, 0, sizeof(arg.attach.reserved)))
+			return -EINVAL;
+		mutex_lock(mutex);
+		ret = ublk_bpf_attach(dev, &arg.attach);
+		mutex_unlock(mutex);
+		return ret;
+
+	case UBLK_U_CMD_BPF_DETACH:
+		if (memchr_inv(&arg.detach, 0, sizeof(arg.detach)))
+			return -EINVAL;
+		mutex_lock(mutex);
+		ret = ublk_bpf_detach(dev);
+		mutex_unlock(mutex);
+		return ret;
+
+	case UBLK_U_CMD_BPF_SET_SLOT:
+		if (!ublk_bpf_slot_arg_ok(&arg.slot, true))
+			return -EINVAL;
+		return ublk_bpf_set_slot(dev, mutex, arg.slot.slot, arg.slot.fd);
+
+	case UBLK_U_CMD_BPF_CLEAR_SLOT:
+		if (!ublk_bpf_slot_arg_ok(&arg.slot, false))
+			return -EINVAL;
+		return ublk_bpf_clear_slot(dev, mutex, arg.slot.slot);
+
+	case UBLK_U_CMD_BPF_GET_SLOT:
+		if (!ublk_bpf_slot_arg_ok(&arg.slot, false))
+			return -EINVAL;
+		return ublk_bpf_get_slot_fd(dev, mutex, arg.slot.slot);
+
+	default:
+		if (memchr_inv(&arg.stats, 0, sizeof(arg.stats)))
+			return -EINVAL;
+		ublk_bpf_get_stats(dev, &arg.stats);
+		return copy_to_user(addr, &arg.stats, size) ? -EFAULT : 0;
+	}
+}
+
+#define UBLK_BPF_SITE_NAME(name)	#name,
+static const char * const ublk_bpf_site_names[] = { UBLK_BPF_SITES(UBLK_BPF_SITE_NAME) };
+
+/* parameters/hooks: which hooks were gone through, a line each */
+static int ublk_bpf_get_hooks(char *buffer, const struct kernel_param *kp)
+{
+	int len = 0;
+
+	for (unsigned int i = 0; i < UBLK_BPF_NR_SITES; i++)
+		len += sysfs_emit_at(buffer, len, "%s %d\n", ublk_bpf_site_names[i],
+				     READ_ONCE(ublk_bpf_site_hit[i]));
+	return len;
+}
+
+static const struct kernel_param_ops ublk_bpf_hooks_ops = {
+	.get = ublk_bpf_get_hooks,
+};
+
+module_param_cb(hooks, &ublk_bpf_hooks_ops, NULL, 0444);
+MODULE_PARM_DESC(hooks, "hooks of ublk-bpf that were gone through (read only)");
+MODULE_INFO(ublk_bpf, "1");
+
+int ublk_bpf_do_init(void)
+{
+	int err;
+
+	err = ublk_bpf_forward_init();
+	if (err)
+		return err;
+
+	/* without BTF in the module this succeeds and registers nothing */
+	if (!IS_ENABLED(CONFIG_DEBUG_INFO_BTF_MODULES))
+		pr_warn("ublk_bpf: this kernel has no BTF for modules: no program can be loaded\n");
+	err = ublk_bpf_ops_init();
+	if (err) {
+		pr_err("ublk_bpf: cannot register struct ublk_bpf_ops: %d\n", err);
+		ublk_bpf_forward_exit();
+	}
+	return err;
+}
+
+void ublk_bpf_exit(void)
+{
+	ublk_bpf_forward_exit();
+}

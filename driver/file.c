@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Forwarding to regular files: direct I/O on the request's own pages, from the
+ * submitter's context where that is safe and does not wait, else by a worker.
+ */
+#include <linux/blk-mq.h>
+#include <linux/bvec.h>
+#include <linux/cred.h>
+#include <linux/fs.h>
+#include <linux/highmem.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <linux/uio.h>
+#include "internal.h"
+
+/*
+ * Does this task hold anything that the lower file system could trip over, or
+ * would its limits be taken for the device's?
+ */
+bool ublk_bpf_file_inline_ok(const struct ublk_bpf_tag *tag,
+			     const struct ublk_bpf_backing *backing)
+{
+	const struct request *rq = tag->rq;
+
+	if (!(backing->file->f_mode & FMODE_NOWAIT))
+		return false;
+	/* a journal of another file system; reclaim; a file system's locks */
+	if (current->journal_info ||
+	    current->flags & (PF_MEMALLOC | PF_MEMALLOC_NOFS | PF_KTHREAD | PF_EXITING))
+		return false;
+	/* metadata is read under locks of the same class as those below */
+	if (rq->cmd_flags & (REQ_META | REQ_PREFLUSH))
+		return false;
+	switch (req_op(rq)) {
+	case REQ_OP_READ:
+		return true;
+	case REQ_OP_WRITE:
+		/* else a SIGXFSZ for a write to a device */
+		return rlimit(RLIMIT_FSIZE) == RLIM_INFINITY;
+	default:
+		return false;
+	}
+}
+
+/* The bio that holds byte @off of the request; *@skip is how far into it. */
+static struct bio *ublk_bpf_bio_at(const struct request *rq, u32 off, u32 *skip)
+{
+	struct bio *bio = rq->bio;
+
+	while (off >= bio->bi_iter.bi_size) {
+		off -= bio->bi_iter.bi_size;
+		bio = bio->bi_next;
+	}
+	*skip = off;
+	return bio;
+}
+
+/*
+ * The rest of a range as an iterator: over the bio's own vector when the range
+ * lies in one bio, else over one made of all of them.
+ */
+static int ublk_bpf_file_iter(struct ublk_bpf_fwd *fwd, struct iov_iter *iter)
+{
+	const struct ublk_bpf_range *range = &fwd->range;
+	const struct request *rq = fwd->tag->rq;
+	unsigned int dir = req_op(rq) == REQ_OP_WRITE ? ITER_SOURCE : ITER_DEST;
+	struct req_iterator rq_iter;
+	struct bio_vec bv;
+	unsigned int nr = 0;
+	struct bio *bio;
+	u32 skip;
+
+	bio = ublk_bpf_bio_at(rq, range->off, &skip);
+	if (bio->bi_iter.bi_size - skip >= range->bytes) {
+		const struct bio_vec *bvec = __bvec_iter_bvec(bio->bi_io_vec, bio->bi_iter);
+		size_t before = ublk_bpf_bvec_done(&bio->bi_iter) + skip;
+		size_t count = before + range->bytes, seen = 0;
+
+		/* bi_vcnt says nothing of a bio that is a clone itself */
+		while (seen < count)
+			seen += bvec[nr++].bv_len;
+		iov_iter_bvec(iter, dir, bvec, nr, count);
+		iov_iter_advance(iter, before + fwd->done);
+		return 0;
+	}
+
+	if (!fwd->bvec) {
+		rq_for_each_bvec(bv, rq, rq_iter)
+			nr++;
+		fwd->bvec = kmalloc_array(nr, sizeof(bv), GFP_NOIO);
+		if (!fwd->bvec)
+			return -ENOMEM;
+		nr = 0;
+		rq_for_each_bvec(bv, rq, rq_iter)
+			fwd->bvec[nr++] = bv;
+		fwd->nr_bvec = nr;
+	}
+	iov_iter_bvec(iter, dir, fwd->bvec, fwd->nr_bvec, (size_t)range->off + range->bytes);
+	iov_iter_advance(iter, range->off + fwd->done);
+	return 0;
+}
+
+static void ublk_bpf_file_end(struct ublk_bpf_fwd *fwd, int err)
+{
+	struct ublk_bpf_tag *tag = fwd->tag;
+
+	if (err)
+		ublk_bpf_fail_range(tag, err);
+	kfree(fwd->bvec);
+	percpu_ref_put(&fwd->range.backing->ref);
+	ublk_bpf_free_fwd(fwd);
+	ublk_bpf_put_pending(tag);
+}
+
+/* Past the end of the file there are zeroes. Context: any. */
+static void ublk_bpf_file_zero(struct ublk_bpf_fwd *fwd)
+{
+	u32 from = fwd->range.off + fwd->done, to = fwd->range.off + fwd->range.bytes;
+	struct req_iterator iter;
+	struct bio_vec bv;
+	u32 at = 0;
+
+	rq_for_each_segment(bv, fwd->tag->rq, iter) {
+		u32 lo = max(at, from), hi = min(at + bv.bv_len, to);
+
+		if (lo < hi) {
+			struct bio_vec part = bv;
+
+			part.bv_offset += lo - at;
+			part.bv_len = hi - lo;
+			memzero_bvec(&part);
+		}
+		at += bv.bv_len;
+	}
+}
+
+/*
+ * What a read or write of the file said: an error, or bytes of the rest.
+ * Context: any, hard interrupt too. The range ends, or goes on in a worker.
+ */
+static void ublk_bpf_file_done(struct ublk_bpf_fwd *fwd, long ret)
+{
+	struct ublk_bpf_backing *backing = fwd->range.backing;
+	bool write = req_op(fwd->tag->rq) == REQ_OP_WRITE;
+
+	if (ret == -EAGAIN && fwd->iocb.ki_flags & IOCB_NOWAIT)
+		goto again;
+	if (ret < 0) {
+		ublk_bpf_file_end(fwd, ret);
+		return;
+	}
+
+	fwd->done += ret;
+	if (fwd->done == fwd->range.bytes) {
+		ublk_bpf_file_end(fwd, 0);
+		return;
+	}
+	if (write) {
+		if (!ret) {
+			ublk_bpf_file_end(fwd, -EIO);
+			return;
+		}
+	} else if (!ret || fwd->done & (backing->block - 1) ||
+		   fwd->range.pos + fwd->done >= i_size_read(file_inode(backing->file))) {
+		ublk_bpf_file_zero(fwd);
+		ublk_bpf_file_end(fwd, 0);
+		return;
+	}
+again:
+	queue_work(ublk_bpf_wq, &fwd->work);
+}
+
+static void ublk_bpf_file_complete(struct kiocb *iocb, long ret)
+{
+	struct ublk_bpf_fwd *fwd = container_of(iocb, struct ublk_bpf_fwd, iocb);
+
+	if (iocb->ki_flags & IOCB_WRITE)
+		kiocb_end_write(iocb);
+	ublk_bpf_file_done(fwd, ret);
+}
+
+/*
+ * Start the read or write of the rest of a range.
+ * Return: what the file said, -EIOCBQUEUED when ublk_bpf_file_complete() tells.
+ */
+static long ublk_bpf_file_rw(struct ublk_bpf_fwd *fwd, bool nowait)
+{
+	struct file *file = fwd->range.backing->io_file;
+	const struct request *rq = fwd->tag->rq;
+	struct kiocb *iocb = &fwd->iocb;
+	struct iov_iter iter;
+	long ret;
+
+	ret = ublk_bpf_file_iter(fwd, &iter);
+	if (ret)
+		return nowait ? -EAGAIN : ret;
+
+	*iocb = (struct kiocb){
+		.ki_filp	= file,
+		.ki_pos		= fwd->range.pos + fwd->done,
+		.ki_complete	= ublk_bpf_file_complete,
+		.ki_flags	= IOCB_DIRECT | (nowait ? IOCB_NOWAIT : 0),
+		.ki_ioprio	= req_get_ioprio(fwd->tag->rq),
+	};
+
+	if (req_op(rq) == REQ_OP_READ) {
+		ret = file->f_op->read_iter(iocb, &iter);
+	} else {
+		struct super_block *sb = file_inode(file)->i_sb;
+
+		if (rq->cmd_flags & REQ_FUA)
+			iocb->ki_flags |= IOCB_DSYNC;
+		/* a frozen file system: wait for the thaw in the worker only */
+		if (!nowait) {
+			kiocb_start_write(iocb);
+		} else {
+			if (!sb_start_write_trylock(sb))
+				return -EAGAIN;
+			__sb_writers_release(sb, SB_FREEZE_WRITE);
+		}
+		iocb->ki_flags |= IOCB_WRITE;
+		ret = file->f_op->write_iter(iocb, &iter);
+		if (ret != -EIOCBQUEUED)
+			kiocb_end_write(iocb);
+	}
+	return ret;
+}
+
+static long ublk_bpf_file_start(struct ublk_bpf_fwd *fwd, bool nowait)
+{
+	struct file *file = fwd->range.backing->io_file;
+	const struct request *rq = fwd->tag->rq;
+	long ret;
+
+	if (req_op(rq) == REQ_OP_FLUSH || rq->cmd_flags & REQ_PREFLUSH) {
+		ret = vfs_fsync(file, 0);
+		if (ret || req_op(rq) == REQ_OP_FLUSH)
+			return ret;
+	}
+	return ublk_bpf_file_rw(fwd, nowait);
+}
+
+/**
+ * ublk_bpf_file_submit - send the rest of a range to its file
+ * @fwd:	the range
+ * @nowait:	in the submitter's context: nothing may wait
+ *
+ * Context: task. The submitter's plug and list of bios are put away: a file
+ * system may wait for a bio of its own that would be parked there.
+ * Return: true when the range is under way or has ended, false (@nowait only)
+ * when a worker has to do it.
+ */
+bool ublk_bpf_file_submit(struct ublk_bpf_fwd *fwd, bool nowait)
+{
+	const struct cred *cred = fwd->range.backing->io_file->f_cred;
+	const struct cred *old_cred = override_creds(cred);
+	unsigned int noio = memalloc_noio_save();
+	struct ublk_bpf_plug plug;
+	long ret;
+
+	ublk_bpf_start_plug(&plug);
+	ret = ublk_bpf_file_start(fwd, nowait);
+	ublk_bpf_finish_plug(&plug);
+	memalloc_noio_restore(noio);
+	revert_creds(old_cred);
+
+	if (ret == -EIOCBQUEUED)
+		return true;
+	if (nowait && ret == -EAGAIN)
+		return false;
+	/* no file system restarts a system call here */
+	if (ret == -ERESTARTSYS || ret == -ERESTARTNOINTR || ret == -ERESTARTNOHAND ||
+	    ret == -ERESTART_RESTARTBLOCK)
+		ret = -EINTR;
+	ublk_bpf_file_done(fwd, ret);
+	return true;
+}

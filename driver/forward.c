@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Forwarding: recording ranges for a program, and sending them to block
+ * devices as clones of the request's bios. Files are file.c's.
+ *
+ * A clone shares the pages of the request, which stays started until the last
+ * clone has ended: nothing is copied and nothing can be freed under DMA.
+ */
+#include <linux/bio.h>
+#include <linux/blk-cgroup.h>
+#include <linux/blk-mq.h>
+#include <linux/blkdev.h>
+#include <linux/mempool.h>
+#include <linux/slab.h>
+#include "internal.h"
+
+/* What of the request's flags a clone keeps: not NOWAIT, not POLLED. */
+#define UBLK_BPF_KEEP_FLAGS	(REQ_FAILFAST_MASK | REQ_SYNC | REQ_META | REQ_PRIO |	\
+				 REQ_IDLE | REQ_FUA | REQ_PREFLUSH | REQ_RAHEAD |	\
+				 REQ_BACKGROUND | REQ_SWAP)
+
+/* Enough of each for one I/O to make progress when there is no memory. */
+#define UBLK_BPF_POOL_SIZE	64
+
+/* A clone that does not fit into its tag. */
+struct ublk_bpf_clone {
+	struct ublk_bpf_backing	*backing;	/* holds a reference */
+	struct bio		bio;		/* last: the bio set's front pad */
+};
+
+static struct bio_set ublk_bpf_clones;
+static struct kmem_cache *ublk_bpf_fwd_cache;
+static mempool_t *ublk_bpf_fwds;
+struct workqueue_struct *ublk_bpf_wq;
+
+/*
+ * While the block layer flushes a task's plug, current->plug is still set, and
+ * a bio queued there would be lost: put it away and plug for ourselves.
+ * bio_list goes too, so that what we submit is issued here and in one go.
+ */
+void ublk_bpf_start_plug(struct ublk_bpf_plug *plug)
+{
+	plug->outer = current->plug;
+	plug->bio_list = current->bio_list;
+	if (plug->outer)
+		plug->outer->cur_ktime = 0;
+	current->flags &= ~PF_BLOCK_TS;
+	current->plug = NULL;
+	current->bio_list = NULL;
+	blk_start_plug(&plug->plug);
+}
+
+void ublk_bpf_finish_plug(struct ublk_bpf_plug *plug)
+{
+	blk_finish_plug(&plug->plug);
+	current->plug = plug->outer;
+	current->bio_list = plug->bio_list;
+}
+
+/* Record a range, see ublk_bpf_forward(). Context: a queue callback. */
+int ublk_bpf_record(struct ublk_bpf_tag *tag, u32 off, u32 bytes, u32 slot, u64 pos)
+{
+	struct ublk_bpf_backing *backing;
+	u64 size;
+	int err;
+
+	if (!tag->asking)
+		return -EINVAL;
+	if (test_bit(UBLK_BPF_IO_F_COMPLETED, &tag->io.flags)) {
+		ublk_bpf_misused(tag, "forwarded an I/O that it had completed");
+		return -EINVAL;
+	}
+	switch (req_op(tag->rq)) {
+	case REQ_OP_READ:
+	case REQ_OP_WRITE:
+		if (!bytes)
+			return -EINVAL;
+		break;
+	case REQ_OP_FLUSH:
+		break;
+	default:
+		return -EOPNOTSUPP;
+	}
+	if (tag->nr_ranges == UBLK_BPF_MAX_RANGES)
+		return -ENOSPC;
+	if ((u64)off + bytes > tag->bytes || off < tag->last_off || off > tag->covered)
+		return -EINVAL;
+
+	backing = ublk_bpf_backing_tryget(tag->q->dev, slot);
+	if (!backing)
+		return -ENOENT;
+
+	err = -EBADF;
+	if (!backing->writable && req_op(tag->rq) == REQ_OP_WRITE)
+		goto put;
+	err = -EINVAL;
+	if ((off | bytes | pos) & (backing->block - 1))
+		goto put;
+	size = backing->bdev ? bdev_nr_bytes(backing->bdev) :
+			       file_inode(backing->file)->i_sb->s_maxbytes;
+	if (pos > size || bytes > size - pos)
+		goto put;
+
+	tag->ranges[tag->nr_ranges++] = (struct ublk_bpf_range){
+		.backing	= backing,
+		.pos		= pos,
+		.off		= off,
+		.bytes		= bytes,
+	};
+	tag->last_off = off;
+	tag->covered = max(tag->covered, off + bytes);
+	set_bit(UBLK_BPF_IO_F_RANGES, &tag->io.flags);
+	return 0;
+put:
+	percpu_ref_put(&backing->ref);
+	return err;
+}
+
+/* Forget what the last call recorded. */
+void ublk_bpf_drop_ranges(struct ublk_bpf_tag *tag)
+{
+	while (tag->nr_ranges)
+		percpu_ref_put(&tag->ranges[--tag->nr_ranges].backing->ref);
+	tag->covered = tag->sent;
+}
+
+/* The end of a bio. Context: any. */
+static void ublk_bpf_end_bio(struct ublk_bpf_tag *tag, struct ublk_bpf_backing *backing,
+			     blk_status_t status)
+{
+	if (unlikely(status))
+		ublk_bpf_fail_range(tag, blk_status_to_errno(status));
+	percpu_ref_put(&backing->ref);
+	ublk_bpf_put_pending(tag);
+}
+
+static void ublk_bpf_clone_end_io(struct bio *bio)
+{
+	struct ublk_bpf_backing *backing = container_of(bio, struct ublk_bpf_clone, bio)->backing;
+	struct ublk_bpf_tag *tag = bio->bi_private;
+	blk_status_t status = bio->bi_status;
+
+	bio_put(bio);
+	ublk_bpf_end_bio(tag, backing, status);
+}
+
+static void ublk_bpf_tag_clone_end_io(struct bio *bio)
+{
+	struct ublk_bpf_tag *tag = container_of(bio, struct ublk_bpf_tag, clone);
+	struct ublk_bpf_backing *backing = tag->clone_backing;
+	blk_status_t status = bio->bi_status;
+
+	bio_uninit(bio);
+	clear_bit_unlock(UBLK_BPF_IO_F_CLONE, &tag->io.flags);
+	ublk_bpf_end_bio(tag, backing, status);
+}
+
+/*
+ * A clone of @src, or an empty bio, for @backing. Its cgroup is the submitter's,
+ * from whatever task it is sent. Takes over a reference of the backing.
+ */
+static struct bio *ublk_bpf_clone_bio(struct ublk_bpf_tag *tag, struct bio *src,
+				      struct ublk_bpf_backing *backing)
+{
+	struct bio *bio;
+
+	/* without a device: else the cgroup would be looked up twice */
+	if (src && !src->bi_next &&
+	    !test_and_set_bit_lock(UBLK_BPF_IO_F_CLONE, &tag->io.flags)) {
+		bio = &tag->clone;
+		if (unlikely(bio_init_clone(NULL, bio, src, GFP_NOIO))) {
+			clear_bit_unlock(UBLK_BPF_IO_F_CLONE, &tag->io.flags);
+			return NULL;
+		}
+		tag->clone_backing = backing;
+		bio->bi_end_io = ublk_bpf_tag_clone_end_io;
+	} else {
+		bio = src ? bio_alloc_clone(NULL, src, GFP_NOIO, &ublk_bpf_clones) :
+			    bio_alloc_bioset(NULL, 0, 0, GFP_NOIO, &ublk_bpf_clones);
+		if (unlikely(!bio))
+			return NULL;
+		container_of(bio, struct ublk_bpf_clone, bio)->backing = backing;
+		bio->bi_end_io = ublk_bpf_clone_end_io;
+	}
+	bio->bi_bdev = backing->bdev;
+	if (src)
+		bio_clone_blkg_association(bio, src);
+	bio->bi_private = tag;
+	return bio;
+}
+
+/*
+ * Send a range to a block device: each bio of the request that it touches is
+ * cloned and trimmed. Consumes the range's reference of the backing. The caller
+ * holds tag->pending, so that the I/O cannot end in here.
+ * Context: task, may sleep.
+ */
+static void ublk_bpf_submit_bdev(struct ublk_bpf_tag *tag, const struct ublk_bpf_range *range)
+{
+	struct ublk_bpf_backing *backing = range->backing;
+	struct request *rq = tag->rq;
+	u32 start = range->off, end = range->off + range->bytes;
+	struct bio *src, *bio;
+	u32 at = 0;
+
+	if (req_op(rq) == REQ_OP_FLUSH) {
+		bio = ublk_bpf_clone_bio(tag, NULL, backing);
+		if (!bio)
+			goto nomem;
+		bio->bi_opf = REQ_OP_WRITE | REQ_PREFLUSH | (rq->cmd_flags & UBLK_BPF_KEEP_FLAGS);
+		atomic_inc(&tag->pending);
+		submit_bio_noacct(bio);
+		return;
+	}
+
+	for (src = rq->bio; start < end; at += src->bi_iter.bi_size, src = src->bi_next) {
+		u32 skip, bytes;
+
+		if (at + src->bi_iter.bi_size <= start)
+			continue;
+		skip = start - at;
+		bytes = min(src->bi_iter.bi_size - skip, end - start);
+
+		bio = ublk_bpf_clone_bio(tag, src, backing);
+		if (!bio)
+			goto nomem;
+		if (start + bytes < end)
+			percpu_ref_get(&backing->ref);
+		if (skip)
+			bio_advance(bio, skip);
+		bio->bi_iter.bi_size = bytes;
+		bio->bi_iter.bi_sector = (range->pos + (start - range->off)) >> SECTOR_SHIFT;
+		bio->bi_opf = req_op(rq) | (rq->cmd_flags & UBLK_BPF_KEEP_FLAGS);
+		atomic_inc(&tag->pending);
+		start += bytes;
+		submit_bio_noacct(bio);
+	}
+	return;
+nomem:
+	percpu_ref_put(&backing->ref);
+	ublk_bpf_fail_range(tag, -ENOMEM);
+}
+
+static void ublk_bpf_fwd_work(struct work_struct *work)
+{
+	struct ublk_bpf_fwd *fwd = container_of(work, struct ublk_bpf_fwd, work);
+	struct ublk_bpf_tag *tag = fwd->tag;
+
+	if (!fwd->range.backing->bdev) {
+		ublk_bpf_file_submit(fwd, false);
+		return;
+	}
+	ublk_bpf_submit_bdev(tag, &fwd->range);
+	ublk_bpf_free_fwd(fwd);
+	ublk_bpf_put_pending(tag);
+}
+
+/* A range with a life of its own: in the tag when that is free. Holds pending. */
+static struct ublk_bpf_fwd *ublk_bpf_alloc_fwd(struct ublk_bpf_tag *tag,
+					       const struct ublk_bpf_range *range)
+{
+	struct ublk_bpf_fwd *fwd;
+
+	if (!test_and_set_bit_lock(UBLK_BPF_IO_F_FWD, &tag->io.flags))
+		fwd = &tag->fwd;
+	else
+		fwd = mempool_alloc(ublk_bpf_fwds, GFP_NOIO);
+	fwd->range = *range;
+	fwd->tag = tag;
+	fwd->bvec = NULL;
+	fwd->done = 0;
+	INIT_WORK(&fwd->work, ublk_bpf_fwd_work);
+	atomic_inc(&tag->pending);
+	return fwd;
+}
+
+void ublk_bpf_free_fwd(struct ublk_bpf_fwd *fwd)
+{
+	if (fwd == &fwd->tag->fwd)
+		clear_bit_unlock(UBLK_BPF_IO_F_FWD, &fwd->tag->io.flags);
+	else
+		mempool_free(fwd, ublk_bpf_fwds);
+}
+
+static void ublk_bpf_submit_range(struct ublk_bpf_tag *tag, const struct ublk_bpf_range *range)
+{
+	/* in the server's task io_uring's lock may be held: nothing may wait there */
+	bool here = !test_bit(UBLK_BPF_IO_F_SERVER, &tag->io.flags);
+	struct ublk_bpf_dev *dev = tag->q->dev;
+	struct ublk_bpf_fwd *fwd;
+
+	ublk_bpf_count(dev, fwd_bytes, range->bytes);
+	if (here && range->backing->bdev) {
+		ublk_bpf_count(dev, fwd_inline, 1);
+		ublk_bpf_submit_bdev(tag, range);
+		return;
+	}
+
+	fwd = ublk_bpf_alloc_fwd(tag, range);
+	if (here && ublk_bpf_file_inline_ok(tag, range->backing) &&
+	    ublk_bpf_file_submit(fwd, true)) {
+		ublk_bpf_count(dev, fwd_inline, 1);
+		return;
+	}
+	ublk_bpf_count(dev, fwd_worker, 1);
+	queue_work(ublk_bpf_wq, &fwd->work);
+}
+
+/*
+ * Send what the last call recorded. Context: task, may sleep, outside of the
+ * program's RCU section; tag->pending is held.
+ */
+void ublk_bpf_submit_ranges(struct ublk_bpf_tag *tag)
+{
+	/* one clone in an unplugged submission needs no plug: it has its own turn */
+	bool plug = tag->plug && (current->plug || tag->nr_ranges > 1);
+	struct ublk_bpf_plug private;
+
+	if (!tag->nr_ranges)
+		return;
+	if (plug)
+		ublk_bpf_start_plug(&private);
+	for (unsigned int i = 0; i < tag->nr_ranges; i++)
+		ublk_bpf_submit_range(tag, &tag->ranges[i]);
+	if (plug)
+		ublk_bpf_finish_plug(&private);
+	tag->nr_ranges = 0;
+	tag->sent = tag->covered;
+}
+
+int ublk_bpf_forward_init(void)
+{
+	int err;
+
+	err = bioset_init(&ublk_bpf_clones, UBLK_BPF_POOL_SIZE,
+			  offsetof(struct ublk_bpf_clone, bio), BIOSET_NEED_RESCUER);
+	if (err)
+		return err;
+
+	err = -ENOMEM;
+	ublk_bpf_fwd_cache = KMEM_CACHE(ublk_bpf_fwd, 0);
+	if (!ublk_bpf_fwd_cache)
+		goto exit_bioset;
+	ublk_bpf_fwds = mempool_create_slab_pool(UBLK_BPF_POOL_SIZE, ublk_bpf_fwd_cache);
+	if (!ublk_bpf_fwds)
+		goto destroy_cache;
+	ublk_bpf_wq = alloc_workqueue("ublk_bpf", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
+	if (!ublk_bpf_wq)
+		goto destroy_pool;
+	return 0;
+
+destroy_pool:
+	mempool_destroy(ublk_bpf_fwds);
+destroy_cache:
+	kmem_cache_destroy(ublk_bpf_fwd_cache);
+exit_bioset:
+	bioset_exit(&ublk_bpf_clones);
+	return err;
+}
+
+void ublk_bpf_forward_exit(void)
+{
+	destroy_workqueue(ublk_bpf_wq);
+	mempool_destroy(ublk_bpf_fwds);
+	kmem_cache_destroy(ublk_bpf_fwd_cache);
+	bioset_exit(&ublk_bpf_clones);
+}

@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: GPL-2.0
+//
+// Where the kernel's ublk_drv.c calls into our files. One semantic patch for
+// all supported kernels: a rule that has no place in one of them says so in
+// hooks.expect, and driver/hook checks that every other one matched.
+//
+// Each hook is one line and a call declared in bpf.h; its first argument names
+// the site, so that the tests can tell which hooks were gone through.
+
+@include@
+symbol ub, ubq, this_q, rq, req, io, bd, hctx, disk, argp, ret, header, ublk_idr_wq, ublk_misc, ublk_chr_devt, true, false;
+@@
+ #include <uapi/linux/ublk_cmd.h>
++#include "bpf.h"
+
+@queue_field@
+@@
+ struct ublk_queue {
+ 	...
+ 	struct ublk_device *dev;
++	struct ublk_bpf_queue *bpf;
+ 	...
+ };
+
+@device_field@
+@@
+ struct ublk_device {
+ 	struct gendisk *ub_disk;
++	struct ublk_bpf_dev *bpf;
+ 	...
+ };
+
+// A device is made: the tag set is the last that is known of its shape.
+@alloc_tag_set@
+symbol UBLK_BPF_SITE_ALLOC_TAG_SET;
+@@
+ ublk_add_tag_set(...) {
+ 	...
+-	return blk_mq_alloc_tag_set(&ub->tag_set);
++	return ublk_bpf_alloc_tag_set(UBLK_BPF_SITE_ALLOC_TAG_SET, &ub->tag_set, &ub->dev_info, &ub->bpf);
+ }
+
+@free_dev@
+symbol UBLK_BPF_SITE_FREE_DEV;
+identifier f != ublk_add_tag_set;
+@@
+ f(...) {
+ 	<+...
+ 	blk_mq_free_tag_set(&ub->tag_set);
++	ublk_bpf_free_dev(UBLK_BPF_SITE_FREE_DEV, ub->bpf);
+ 	...+>
+ }
+
+@add_dev_flags@
+@@
+ ublk_ctrl_add_dev(...) {
+ 	<...
+-	ub->dev_info.flags &= UBLK_F_ALL;
++	ub->dev_info.flags &= UBLK_F_ALL | UBLK_F_BPF;
+ 	...>
+ }
+
+@features@
+symbol UBLK_BPF_SITE_FEATURES;
+identifier features;
+@@
+ ublk_ctrl_get_features(...) {
+ 	<...
++	features |= ublk_bpf_features(UBLK_BPF_SITE_FEATURES);
+ 	if (copy_to_user(argp, &features, UBLK_FEATURES_LEN))
+ 		return -EFAULT;
+ 	...>
+ }
+
+@stack_limits@
+symbol UBLK_BPF_SITE_STACK_LIMITS, lim;
+@@
+ ublk_ctrl_start_dev(...) {
+ 	... when any
++	ublk_bpf_stack_limits(UBLK_BPF_SITE_STACK_LIMITS, ub->bpf, &lim);
+ 	disk = blk_mq_alloc_disk(&ub->tag_set, &lim, NULL);
+ 	... when any
+ }
+
+@init_hctx@
+symbol UBLK_BPF_SITE_INIT_HCTX;
+@@
+ ublk_init_hctx(...) {
+ 	...
+ 	hctx->driver_data = ubq;
++	ubq->bpf = ublk_bpf_init_hctx(UBLK_BPF_SITE_INIT_HCTX, ub->bpf, hctx->queue_num);
+ 	...
+ }
+
+// An I/O is submitted, one at a time...
+@queue_rq@
+symbol UBLK_BPF_SITE_QUEUE_RQ;
+@@
+ ublk_queue_rq(...) {
+ 	...
++	if (ublk_bpf_queue_rq(UBLK_BPF_SITE_QUEUE_RQ, ubq->bpf, rq))
++		return BLK_STS_OK;
+ 	ublk_queue_cmd(ubq, rq);
+ 	...
+ }
+
+@batch_queue_rq@
+symbol UBLK_BPF_SITE_BATCH_QUEUE_RQ;
+@@
+ ublk_batch_queue_rq(...) {
+ 	...
++	if (ublk_bpf_batch_queue_rq(UBLK_BPF_SITE_BATCH_QUEUE_RQ, ubq->bpf, rq, bd->last))
++		return BLK_STS_OK;
+ 	ublk_batch_queue_cmd(ubq, rq, bd->last);
+ 	...
+ }
+
+// ...or in a list.
+@queue_rqs@
+symbol UBLK_BPF_SITE_QUEUE_RQS;
+@@
+ ublk_queue_rqs(...) {
+ 	<...
+ 	if (ublk_prep_req(this_q, req, true) != BLK_STS_OK) {
+ 		...
+ 	}
++	if (ublk_bpf_queue_rq(UBLK_BPF_SITE_QUEUE_RQS, this_q->bpf, req))
++		continue;
+ 	...>
+ }
+
+@batch_queue_rqs@
+symbol UBLK_BPF_SITE_BATCH_QUEUE_RQS;
+@@
+ ublk_batch_queue_rqs(...) {
+ 	<...
+ 	if (ublk_prep_req(this_q, req, true) != BLK_STS_OK) {
+ 		...
+ 	}
++	if (ublk_bpf_queue_rq(UBLK_BPF_SITE_BATCH_QUEUE_RQS, this_q->bpf, req))
++		continue;
+ 	...>
+ }
+
+// An I/O reaches the server's task, which is alive: before any buffer of the
+// server or reference is given to it.
+@task_work@
+symbol UBLK_BPF_SITE_TASK_WORK;
+@@
+ __ublk_rq_task_work(...) {
+ 	...
++	if (ublk_bpf_dispatch_rq(UBLK_BPF_SITE_TASK_WORK, ubq->bpf, req))
++		return;
+ 	if (ublk_need_get_data(ubq) && ublk_need_map_req(req)) {
+ 		...
+ 	}
+ 	...
+ }
+
+@dispatch_req@
+symbol UBLK_BPF_SITE_DISPATCH_REQ;
+@@
+ ublk_dispatch_req(...) {
+ 	...
++	if (ublk_bpf_dispatch_rq(UBLK_BPF_SITE_DISPATCH_REQ, ubq->bpf, req))
++		return;
+ 	if (ublk_need_get_data(ubq) && ublk_need_map_req(req)) {
+ 		...
+ 	}
+ 	...
+ }
+
+@batch_dispatch@
+symbol UBLK_BPF_SITE_BATCH_DISPATCH;
+@@
+ __ublk_batch_prep_dispatch(...) {
+ 	...
++	if (ublk_bpf_dispatch_rq(UBLK_BPF_SITE_BATCH_DISPATCH, ubq->bpf, req))
++		return false;
+ 	if (!ublk_start_io(ubq, req, io))
+ 		return false;
+ 	...
+ }
+
+// The server is done with an I/O: -EAGAIN asks the program again.
+@complete_rq@
+symbol UBLK_BPF_SITE_COMPLETE_RQ;
+@@
+ __ublk_complete_rq(...) {
+ 	...
++	if (ublk_bpf_complete_rq(UBLK_BPF_SITE_COMPLETE_RQ, req, &io->res))
++		return;
+ 	if (!io->res && req_op(req) == REQ_OP_READ)
+ 		io->res = -EIO;
+ 	...
+ }
+
+@timeout@
+symbol UBLK_BPF_SITE_TIMEOUT, BLK_EH_RESET_TIMER;
+statement S;
+@@
+ ublk_timeout(...) {
+ 	... when any
++	if (ublk_bpf_timeout(UBLK_BPF_SITE_TIMEOUT, ubq->bpf, rq))
++		return BLK_EH_RESET_TIMER;
+ 	if (ubq->flags & UBLK_F_UNPRIVILEGED_DEV) S
+ 	... when any
+ }
+
+@timeout_privileged@
+symbol UBLK_BPF_SITE_TIMEOUT, BLK_EH_RESET_TIMER;
+statement S;
+@@
+ ublk_timeout(...) {
+ 	... when any
++	if (ublk_bpf_timeout(UBLK_BPF_SITE_TIMEOUT, ubq->bpf, rq))
++		return BLK_EH_RESET_TIMER;
+ 	if (!(ubq->flags & UBLK_F_UNPRIVILEGED_DEV)) S
+ 	... when any
+ }
+
+@stop_dev@
+symbol UBLK_BPF_SITE_STOP_DEV;
+identifier f = {ublk_stop_dev, ublk_stop_dev_unlocked};
+@@
+ f(...) {
+ 	... when any
+ 	put_disk(disk);
++	ublk_bpf_stop_dev(UBLK_BPF_SITE_STOP_DEV, ub->bpf);
+ 	... when any
+ }
+
+// Control commands of ours; ub->mutex is ours to take.
+@ctrl_cmd_pointer@
+symbol UBLK_BPF_SITE_CTRL_CMD;
+expression E;
+@@
+ ublk_ctrl_uring_cmd(...) {
+ 	... when any
+ 	const struct ublksrv_ctrl_cmd *header = E;
+ 	<...
+-	ret = -EOPNOTSUPP;
++	ret = ublk_bpf_ctrl_cmd(UBLK_BPF_SITE_CTRL_CMD, ub->bpf, &ub->mutex, cmd_op, header);
+ 	...>
+ }
+
+@ctrl_cmd@
+symbol UBLK_BPF_SITE_CTRL_CMD;
+@@
+ ublk_ctrl_uring_cmd(...) {
+ 	... when any
+ 	struct ublksrv_ctrl_cmd header;
+ 	<...
+-	ret = -EOPNOTSUPP;
++	ret = ublk_bpf_ctrl_cmd(UBLK_BPF_SITE_CTRL_CMD, ub->bpf, &ub->mutex, cmd_op, &header);
+ 	...>
+ }
+
+@init@
+symbol UBLK_BPF_SITE_INIT;
+@@
+ ublk_init(void) {
+ 	...
+ 	init_waitqueue_head(&ublk_idr_wq);
++	ret = ublk_bpf_init(UBLK_BPF_SITE_INIT);
++	if (ret)
++		return ret;
+ 	ret = misc_register(&ublk_misc);
+-	if (ret)
++	if (ret) {
++		ublk_bpf_exit();
+ 		return ret;
++	}
+ 	... when any
+ }
+
+@init_failed@
+@@
+ ublk_init(void) {
+ 	<...
+ 	misc_deregister(&ublk_misc);
++	ublk_bpf_exit();
+ 	return ret;
+ 	...>
+ }
+
+@exit@
+@@
+ ublk_exit(void) {
+ 	...
+ 	unregister_chrdev_region(ublk_chr_devt, UBLK_MINORS);
++	ublk_bpf_exit();
+ }

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What our files share: the state of a device, of a queue's tags, of a backing,
+ * and who calls what.
+ *
+ * Locks, outermost first:
+ *   BPF's struct_ops mutex (perhaps), ub->mutex -> ublk_bpf_ops_lock
+ * Nothing waits under ublk_bpf_ops_lock, and no queue is frozen or quiesced to
+ * change a program or a backing: pointers are swapped under RCU.
+ */
+#ifndef UBLK_BPF_INTERNAL_H
+#define UBLK_BPF_INTERNAL_H
+
+#include <linux/bio.h>
+#include <linux/blk-mq.h>
+#include <linux/fs.h>
+#include <linux/percpu-refcount.h>
+#include <linux/percpu.h>
+#include <linux/refcount.h>
+#include <linux/wait.h>
+#include <linux/workqueue.h>
+#include "bpf.h"
+#include "compat.h"
+
+#define UBLK_BPF_MAX_RANGES	16	/* a call of a callback */
+
+struct ublk_bpf_ops;			/* in full in ops.c only, see there */
+struct ublk_bpf_prog;
+
+/* What a program sees of an I/O. The layout is part of the interface. */
+struct ublk_bpf_io {
+	const struct ublksrv_io_desc	*iod;
+	unsigned long			flags;
+	refcount_t			ref;
+	int				res;
+};
+
+/* struct ublk_bpf_io.flags: bits, set and tested atomically */
+enum ublk_bpf_io_flag {
+	UBLK_BPF_IO_F_OWNED,	/* asked of a program and not yet ended or handed over */
+	UBLK_BPF_IO_F_DONE,	/* the completion reference was dropped */
+	UBLK_BPF_IO_F_COMPLETED,/* ... by ublk_bpf_complete_io() */
+	UBLK_BPF_IO_F_RANGES,	/* a range was recorded */
+	UBLK_BPF_IO_F_CLONE,	/* tag->clone is in use */
+	UBLK_BPF_IO_F_FWD,	/* tag->fwd is in use */
+	UBLK_BPF_IO_F_REDIRECT,	/* the rest is for the server */
+	UBLK_BPF_IO_F_SERVER,	/* runs in the server's task: never inline */
+};
+
+/* What a slot of a device is set to: the driver holds the open file. */
+struct ublk_bpf_backing {
+	struct percpu_ref	ref;	/* one each range and bio in flight */
+	struct file		*file;	/* the user's; a lock may live with it */
+	struct file		*io_file; /* what I/O to a regular file goes through */
+	struct block_device	*bdev;	/* NULL: a regular file */
+	unsigned int		dma_alignment;	/* mask, of memory */
+	unsigned int		block;	/* ranges are multiples of it, in bytes */
+	bool			writable;
+	struct ublk_bpf_dev	*dev;
+	struct work_struct	free_work;
+};
+
+/* A part of an I/O on its way to a backing. */
+struct ublk_bpf_range {
+	struct ublk_bpf_backing	*backing;	/* holds a reference */
+	u64			pos;	/* in the backing */
+	u32			off;	/* in the I/O */
+	u32			bytes;
+};
+
+/* A range that is sent by a worker, or goes to a file. */
+struct ublk_bpf_fwd {
+	struct ublk_bpf_range	range;
+	struct ublk_bpf_tag	*tag;
+	struct work_struct	work;
+	struct kiocb		iocb;
+	struct bio_vec		*bvec;	/* NULL: the bio's own */
+	unsigned int		nr_bvec;
+	u32			done;	/* bytes */
+};
+
+/*
+ * A tag's I/O, from queue_rq to its end. One user at a time: the callbacks of
+ * an I/O run one after the other, what it forwarded only touches pending, err
+ * and the references.
+ */
+struct ublk_bpf_tag {
+	struct ublk_bpf_io	io;
+	struct ublk_bpf_queue	*q;
+	struct request		*rq;
+	struct ublksrv_io_desc	iod;
+	atomic_t		pending;	/* ranges and bios in flight, and the callbacks' run */
+	int			err;		/* the first, kept by cmpxchg */
+	u32			bytes;		/* of the I/O */
+	u32			taken;		/* by dispositions */
+	u32			covered;	/* by ranges, from 0 */
+	u32			sent;		/* of it, by ranges that were sent */
+	u32			last_off;	/* of the newest range */
+	u8			nr_ranges;	/* recorded in this call */
+	bool			asking;		/* a queue callback runs */
+	bool			batched;	/* comes by queue_rqs, which plugs for us */
+	bool			plug;		/* does not: plug for ourselves */
+	struct bio		clone;		/* for an I/O of one bio */
+	struct ublk_bpf_backing	*clone_backing;
+	struct ublk_bpf_fwd	fwd;		/* for an I/O of one range */
+	struct ublk_bpf_range	ranges[UBLK_BPF_MAX_RANGES];
+};
+
+struct ublk_bpf_queue {
+	struct ublk_bpf_dev	*dev;
+	struct ublk_bpf_tag	*tags;
+};
+
+/* Counters of a device, one set a CPU; see struct ublk_bpf_stats */
+struct ublk_bpf_counters {
+	u64	done, done_bytes, fwd_inline, fwd_worker, fwd_bytes;
+	u64	redirected, rerun, failed, unfinished, misused;
+};
+
+#define ublk_bpf_count(dev, what, n)	this_cpu_add((dev)->counters->what, n)
+
+/* From ADD_DEV until the char device is freed. */
+struct ublk_bpf_dev {
+	struct ublk_bpf_prog __rcu	*prog;	/* RCU and SRCU to read, ops_lock to write */
+	bool				fail;	/* its program is gone, no fallback */
+	struct ublk_bpf_counters __percpu *counters;
+	struct ublk_bpf_backing __rcu	*slots[UBLK_BPF_MAX_SLOTS];	/* ub->mutex to write */
+	u64				cookie;
+	u32				attach_flags;
+	u32				prog_id;
+	u32				state;		/* enum ublk_bpf_state */
+	int				dev_id;
+	struct ublk_bpf_prog		*listed;	/* whose list prog_node is on, ops_lock */
+	struct list_head		prog_node;
+	atomic_t			dying_slots;
+	wait_queue_head_t		dying_wait;
+	const struct blk_mq_ops		*stock_ops;
+	struct blk_mq_ops		mq_ops;		/* stock_ops with our queue_rqs */
+	struct blk_mq_tag_set		*set;
+	unsigned int			nr_queues;
+	struct ublk_bpf_queue		queues[] __counted_by(nr_queues);
+};
+
+static inline struct ublk_bpf_tag *ublk_bpf_io_tag(const struct ublk_bpf_io *io)
+{
+	return container_of((struct ublk_bpf_io *)io, struct ublk_bpf_tag, io);
+}
+
+/* ops.c */
+enum ublk_bpf_answer {
+	UBLK_BPF_ASKED,		/* *ret is what the callback returned */
+	UBLK_BPF_SERVER,	/* no program or no such callback: the server */
+	UBLK_BPF_GONE,		/* the program is gone: -EOPNOTSUPP */
+};
+
+enum ublk_bpf_answer ublk_bpf_ask(struct ublk_bpf_dev *dev, struct ublk_bpf_io *io,
+				  unsigned int off, unsigned long *ret);
+enum ublk_bpf_answer ublk_bpf_ask_daemon(struct ublk_bpf_dev *dev, struct ublk_bpf_io *io,
+					 unsigned int off, unsigned long *ret);
+bool ublk_bpf_has_queue_io_cmd(struct ublk_bpf_dev *dev);
+void ublk_bpf_release(struct ublk_bpf_dev *dev, struct ublk_bpf_io *io);
+int ublk_bpf_attach(struct ublk_bpf_dev *dev, const struct ublk_bpf_attach *arg);
+int ublk_bpf_detach(struct ublk_bpf_dev *dev);
+int ublk_bpf_ops_init(void);
+
+/* kfuncs.c */
+int ublk_bpf_kfuncs_init(const struct btf *btf);
+
+/* dev.c */
+struct ublk_bpf_dev *ublk_bpf_rq_dev(const struct request *rq);
+
+/* io.c */
+void ublk_bpf_put_pending(struct ublk_bpf_tag *tag);
+void ublk_bpf_put_completion(struct ublk_bpf_tag *tag);
+void ublk_bpf_fail_range(struct ublk_bpf_tag *tag, int err);
+void ublk_bpf_misused(struct ublk_bpf_tag *tag, const char *what);
+
+/* forward.c */
+struct ublk_bpf_plug {
+	struct blk_plug	plug;
+	struct blk_plug	*outer;
+	struct bio_list	*bio_list;
+};
+
+void ublk_bpf_start_plug(struct ublk_bpf_plug *plug);
+void ublk_bpf_finish_plug(struct ublk_bpf_plug *plug);
+int ublk_bpf_record(struct ublk_bpf_tag *tag, u32 off, u32 bytes, u32 slot, u64 pos);
+void ublk_bpf_drop_ranges(struct ublk_bpf_tag *tag);
+void ublk_bpf_submit_ranges(struct ublk_bpf_tag *tag);
+
+void ublk_bpf_free_fwd(struct ublk_bpf_fwd *fwd);
+int ublk_bpf_forward_init(void);
+void ublk_bpf_forward_exit(void);
+
+/* file.c */
+bool ublk_bpf_file_inline_ok(const struct ublk_bpf_tag *tag, const struct ublk_bpf_backing *backing);
+bool ublk_bpf_file_submit(struct ublk_bpf_fwd *fwd, bool nowait);
+
+/* slot.c */
+int ublk_bpf_set_slot(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot, int fd);
+int ublk_bpf_clear_slot(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot);
+int ublk_bpf_get_slot_fd(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot);
+void ublk_bpf_clear_slots(struct ublk_bpf_dev *dev);
+struct ublk_bpf_backing *ublk_bpf_backing_tryget(struct ublk_bpf_dev *dev, u32 slot);
+
+extern struct workqueue_struct *ublk_bpf_wq;
+
+#endif

@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The life of an I/O: asking the program, what its answer means, and the end.
+ *
+ * Two references: the submission's, held while the callbacks run, and the
+ * completion's, dropped by ublk_bpf_complete_io() or when the last range is
+ * back. tag->pending counts ranges and bios in flight plus one for the run of
+ * the callbacks, so it cannot reach zero between two of them. Whoever drops the
+ * last reference ends the request, in whatever context that is.
+ */
+#include <linux/bio.h>
+#include <linux/blk-mq.h>
+#include <linux/ratelimit.h>
+#include "internal.h"
+#include "ublk_bpf_return.h"
+
+static void ublk_bpf_finish(struct ublk_bpf_tag *tag);
+
+static void ublk_bpf_put_ref(struct ublk_bpf_tag *tag)
+{
+	if (refcount_dec_and_test(&tag->io.ref))
+		ublk_bpf_finish(tag);
+}
+
+/* The I/O is completed; UBLK_BPF_IO_F_DONE was set by the caller. */
+void ublk_bpf_put_completion(struct ublk_bpf_tag *tag)
+{
+	ublk_bpf_put_ref(tag);
+}
+
+/* A range or bio is back, or the callbacks have run. Context: any. */
+void ublk_bpf_put_pending(struct ublk_bpf_tag *tag)
+{
+	if (atomic_dec_and_test(&tag->pending) &&
+	    !test_and_set_bit(UBLK_BPF_IO_F_DONE, &tag->io.flags))
+		ublk_bpf_put_completion(tag);
+}
+
+/* An error of the I/O: the first counts. Context: any. */
+void ublk_bpf_fail_range(struct ublk_bpf_tag *tag, int err)
+{
+	cmpxchg(&tag->err, 0, err);
+}
+
+/* A program did what it must not; the I/O is none the worse for it. */
+void ublk_bpf_misused(struct ublk_bpf_tag *tag, const char *what)
+{
+	ublk_bpf_count(tag->q->dev, misused, 1);
+	pr_warn_ratelimited("ublk_bpf: dev %d: program %u %s\n",
+			    tag->q->dev->dev_id, tag->q->dev->prog_id, what);
+}
+
+static u32 ublk_bpf_op_flags(const struct request *rq)
+{
+	static const struct { blk_opf_t req; u32 iod; } flags[] = {
+		{ REQ_FAILFAST_DEV,		UBLK_IO_F_FAILFAST_DEV },
+		{ REQ_FAILFAST_TRANSPORT,	UBLK_IO_F_FAILFAST_TRANSPORT },
+		{ REQ_FAILFAST_DRIVER,		UBLK_IO_F_FAILFAST_DRIVER },
+		{ REQ_META,			UBLK_IO_F_META },
+		{ REQ_FUA,			UBLK_IO_F_FUA },
+		{ REQ_NOUNMAP,			UBLK_IO_F_NOUNMAP },
+		{ REQ_SWAP,			UBLK_IO_F_SWAP },
+	};
+	const blk_opf_t any = REQ_FAILFAST_MASK | REQ_META | REQ_FUA | REQ_NOUNMAP | REQ_SWAP;
+	u32 ret = 0;
+
+	if (likely(!(rq->cmd_flags & any)))
+		return 0;
+	for (unsigned int i = 0; i < ARRAY_SIZE(flags); i++)
+		if (rq->cmd_flags & flags[i].req)
+			ret |= flags[i].iod;
+	return ret;
+}
+
+/* Only called for what the driver let through: the operations a server can get. */
+static u32 ublk_bpf_op(const struct request *rq)
+{
+	switch (req_op(rq)) {
+	case REQ_OP_READ:
+		return UBLK_IO_OP_READ;
+	case REQ_OP_WRITE:
+		return UBLK_IO_OP_WRITE;
+	case REQ_OP_FLUSH:
+		return UBLK_IO_OP_FLUSH;
+	case REQ_OP_DISCARD:
+		return UBLK_IO_OP_DISCARD;
+	default:
+		return UBLK_IO_OP_WRITE_ZEROES;
+	}
+}
+
+/* The tag's earlier I/O has ended: everything here is ours to set. */
+static void ublk_bpf_start_io(struct ublk_bpf_tag *tag, struct request *rq, bool server)
+{
+	tag->rq = rq;
+	tag->bytes = blk_rq_bytes(rq);
+	tag->taken = 0;
+	tag->covered = 0;
+	tag->sent = 0;
+	tag->last_off = 0;
+	tag->err = 0;
+	tag->nr_ranges = 0;
+	tag->iod.op_flags = ublk_bpf_op(rq) | ublk_bpf_op_flags(rq);
+	tag->iod.nr_sectors = blk_rq_sectors(rq);
+	tag->iod.start_sector = blk_rq_pos(rq);
+	tag->io.res = 0;
+	tag->io.flags = BIT(UBLK_BPF_IO_F_OWNED) | (server ? BIT(UBLK_BPF_IO_F_SERVER) : 0);
+	atomic_set(&tag->pending, 1);
+	refcount_set(&tag->io.ref, 2);
+}
+
+/*
+ * End a request. In the server's task with softirqs off: a final fput of the
+ * device in there would otherwise wait for this very task (see the comment in
+ * __ublk_complete_rq of the kernel's file).
+ */
+static void ublk_bpf_end_request(struct request *rq, blk_status_t status, unsigned int bytes,
+				 bool server)
+{
+	if (server)
+		local_bh_disable();
+	if (status || bytes == blk_rq_bytes(rq))
+		blk_mq_end_request(rq, status);
+	else if (blk_update_request(rq, BLK_STS_OK, bytes))
+		blk_mq_requeue_request(rq, true);
+	else
+		__blk_mq_end_request(rq, BLK_STS_OK);
+	if (server)
+		local_bh_enable();
+}
+
+/* What ublk_bpf_complete_io() said, in whole logical blocks: bytes or -errno. */
+static int ublk_bpf_completed_bytes(const struct ublk_bpf_tag *tag)
+{
+	const struct request *rq = tag->rq;
+	int res = tag->io.res;
+
+	if (res < 0)
+		return res < -MAX_ERRNO ? -EIO : res;
+	/* the others move no data: they succeed or fail as a whole */
+	if ((req_op(rq) != REQ_OP_READ && req_op(rq) != REQ_OP_WRITE) || res >= tag->bytes)
+		return tag->bytes;
+	return round_down(res, queue_logical_block_size(rq->q)) ?: -EIO;
+}
+
+/* The last reference is gone. Context: any, hard interrupt too. */
+static void ublk_bpf_finish(struct ublk_bpf_tag *tag)
+{
+	unsigned long flags = READ_ONCE(tag->io.flags);
+	bool server = flags & BIT(UBLK_BPF_IO_F_SERVER);
+	struct ublk_bpf_dev *dev = tag->q->dev;
+	struct request *rq = tag->rq;
+	int res = tag->err;
+
+	ublk_bpf_release(dev, &tag->io);
+	clear_bit(UBLK_BPF_IO_F_OWNED, &tag->io.flags);
+
+	if (flags & BIT(UBLK_BPF_IO_F_REDIRECT)) {
+		if (!tag->taken)
+			return;		/* the caller hands it over */
+		res = res ?: tag->taken;
+	} else if (!res) {
+		res = flags & BIT(UBLK_BPF_IO_F_COMPLETED) ? ublk_bpf_completed_bytes(tag) :
+							     tag->bytes;
+		if (flags & BIT(UBLK_BPF_IO_F_COMPLETED) && res >= 0) {
+			ublk_bpf_count(dev, done, 1);
+			ublk_bpf_count(dev, done_bytes, res);
+		}
+	}
+
+	/* from here on the tag may serve another I/O */
+	if (res < 0) {
+		ublk_bpf_count(dev, failed, 1);
+		ublk_bpf_end_request(rq, errno_to_blk_status(res), 0, server);
+	} else {
+		ublk_bpf_end_request(rq, BLK_STS_OK, res, server);
+	}
+}
+
+/*
+ * One answer of the program. Return: true to ask again for the rest. What is
+ * wrong with the answer becomes the I/O's error, once what was taken is back.
+ */
+static bool ublk_bpf_answered(struct ublk_bpf_tag *tag, unsigned long ret)
+{
+	unsigned long bytes = ublk_bpf_get_return_bytes(ret);
+	u32 left = tag->bytes - tag->taken;
+	int err;
+
+	/* the whole I/O is done, whatever it says */
+	if (test_bit(UBLK_BPF_IO_F_COMPLETED, &tag->io.flags)) {
+		if (ublk_bpf_get_disposition(ret) == UBLK_BPF_IO_REDIRECT)
+			ublk_bpf_misused(tag, "redirected an I/O that it had completed");
+		tag->taken = tag->bytes;
+		return false;
+	}
+
+	switch (ublk_bpf_get_disposition(ret)) {
+	case UBLK_BPF_IO_QUEUED:
+		tag->taken = tag->bytes;
+		return false;
+	case UBLK_BPF_IO_REDIRECT:
+		set_bit(UBLK_BPF_IO_F_REDIRECT, &tag->io.flags);
+		ublk_bpf_drop_ranges(tag);
+		return false;
+	case UBLK_BPF_IO_CONTINUE:
+		if (!bytes || bytes & (SECTOR_SIZE - 1)) {
+			err = -EREMOTEIO;
+		} else if (bytes > left) {
+			err = -ENOSPC;
+		} else {
+			tag->taken += bytes;
+			return tag->taken < tag->bytes;
+		}
+		ublk_bpf_misused(tag, "said CONTINUE with a wrong number of bytes");
+		break;
+	default:
+		err = -EINVAL;
+		ublk_bpf_misused(tag, "returned an unknown disposition");
+	}
+	ublk_bpf_drop_ranges(tag);
+	ublk_bpf_fail_range(tag, err);
+	return false;
+}
+
+/* Will anybody finish what was taken? Judged before the submission reference goes. */
+static bool ublk_bpf_unfinished(const struct ublk_bpf_tag *tag)
+{
+	if (test_bit(UBLK_BPF_IO_F_COMPLETED, &tag->io.flags))
+		return false;
+	if (!tag->taken && test_bit(UBLK_BPF_IO_F_REDIRECT, &tag->io.flags))
+		return false;
+	return tag->covered < tag->taken || !test_bit(UBLK_BPF_IO_F_RANGES, &tag->io.flags);
+}
+
+/*
+ * Ask the program about an I/O until all of it is taken or redirected.
+ *
+ * Context: task, may sleep. @server: in the server's task.
+ * Return: UBLK_BPF_ASKED when the I/O is ours or has ended, UBLK_BPF_SERVER to
+ * hand it over, UBLK_BPF_GONE when it has to fail and was not asked about.
+ */
+static enum ublk_bpf_answer ublk_bpf_run(struct ublk_bpf_tag *tag, struct request *rq,
+					 bool daemon, bool server)
+{
+	struct ublk_bpf_dev *dev = tag->q->dev;
+	enum ublk_bpf_answer answer;
+	unsigned long ret = 0;
+	bool handed;
+
+	ublk_bpf_start_io(tag, rq, server);
+	tag->plug = !tag->batched;
+	tag->batched = false;
+	do {
+		tag->asking = true;
+		answer = daemon ? ublk_bpf_ask_daemon(dev, &tag->io, tag->taken, &ret) :
+				  ublk_bpf_ask(dev, &tag->io, tag->taken, &ret);
+		tag->asking = false;
+		if (unlikely(answer != UBLK_BPF_ASKED)) {
+			if (!tag->taken) {	/* nobody has seen it */
+				tag->io.flags = 0;
+				return answer;
+			}
+			/* the program went away in the middle of it */
+			if (answer == UBLK_BPF_GONE)
+				ublk_bpf_fail_range(tag, -EOPNOTSUPP);
+			else
+				set_bit(UBLK_BPF_IO_F_REDIRECT, &tag->io.flags);
+			break;
+		}
+		if (!ublk_bpf_answered(tag, ret))
+			break;
+		ublk_bpf_submit_ranges(tag);
+	} while (true);
+	ublk_bpf_submit_ranges(tag);
+
+	if (unlikely(!tag->err && ublk_bpf_unfinished(tag))) {
+		ublk_bpf_count(dev, unfinished, 1);
+		ublk_bpf_misused(tag, "took an I/O and never finished it");
+		ublk_bpf_fail_range(tag, -EIO);
+	}
+	handed = !tag->taken && !tag->err && test_bit(UBLK_BPF_IO_F_REDIRECT, &tag->io.flags);
+
+	ublk_bpf_put_pending(tag);
+	ublk_bpf_put_ref(tag);	/* the tag may be another I/O's now */
+
+	return handed ? UBLK_BPF_SERVER : UBLK_BPF_ASKED;
+}
+
+static void ublk_bpf_fail_rq(struct ublk_bpf_dev *dev, struct request *rq, int err, bool server)
+{
+	ublk_bpf_count(dev, failed, 1);
+	ublk_bpf_end_request(rq, errno_to_blk_status(err), 0, server);
+}
+
+/* See ublk_bpf_queue_rq(). */
+bool ublk_bpf_do_queue_rq(struct ublk_bpf_queue *q, struct request *rq)
+{
+	switch (ublk_bpf_run(&q->tags[rq->tag], rq, false, false)) {
+	case UBLK_BPF_ASKED:
+		return true;
+	case UBLK_BPF_GONE:
+		ublk_bpf_fail_rq(q->dev, rq, -EOPNOTSUPP, false);
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* See ublk_bpf_dispatch_rq(). */
+bool ublk_bpf_do_dispatch_rq(struct ublk_bpf_queue *q, struct request *rq)
+{
+	switch (ublk_bpf_run(&q->tags[rq->tag], rq, true, true)) {
+	case UBLK_BPF_ASKED:
+		return true;
+	case UBLK_BPF_GONE:
+		ublk_bpf_fail_rq(q->dev, rq, -EOPNOTSUPP, true);
+		return true;
+	default:
+		ublk_bpf_count(q->dev, redirected, 1);
+		return false;
+	}
+}
+
+/*
+ * See ublk_bpf_complete_rq(). In place: a requeue could give the I/O another
+ * tag, and a program may know it by that. No second redirect: -EIO.
+ */
+bool ublk_bpf_do_complete_rq(struct request *rq, int *res)
+{
+	struct ublk_bpf_dev *dev = ublk_bpf_rq_dev(rq);
+	struct ublk_bpf_queue *q;
+
+	if (!dev)
+		return false;	/* a stock device's -EAGAIN is the driver's business */
+
+	q = &dev->queues[rq->mq_hctx->queue_num];
+	ublk_bpf_count(dev, rerun, 1);
+	switch (ublk_bpf_run(&q->tags[rq->tag], rq, !ublk_bpf_has_queue_io_cmd(dev), true)) {
+	case UBLK_BPF_ASKED:
+		return true;
+	case UBLK_BPF_GONE:
+		*res = -EOPNOTSUPP;
+		break;
+	default:
+		*res = -EIO;
+	}
+	ublk_bpf_count(dev, failed, 1);
+	return false;
+}
+
+/* Is the request with a program or with its backings? Context: time-out work. */
+bool ublk_bpf_owns(struct ublk_bpf_queue *q, struct request *rq)
+{
+	return test_bit(UBLK_BPF_IO_F_OWNED, &q->tags[rq->tag].io.flags);
+}

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What a program can call. Visible to the programs of our struct_ops only.
+ * All arguments come from a program and are checked here or where they go.
+ */
+#include <linux/bpf.h>
+#include <linux/btf.h>
+#include <linux/btf_ids.h>
+#include "internal.h"
+
+__bpf_kfunc_start_defs();
+
+/**
+ * ublk_bpf_get_iod - the I/O's descriptor
+ * @io:	the I/O
+ *
+ * Operation, flags, position and size, as they are now: the rest, when a part
+ * has completed. Its addr is zero: payload is not the server's buffer here.
+ *
+ * Context: any callback.
+ * Return: the descriptor, read only.
+ */
+__bpf_kfunc const struct ublksrv_io_desc *ublk_bpf_get_iod(const struct ublk_bpf_io *io)
+{
+	return io->iod;
+}
+
+/**
+ * ublk_bpf_get_dev_id - the number N of /dev/ublkbN
+ * @io:	the I/O
+ *
+ * Context: any callback.
+ */
+__bpf_kfunc int ublk_bpf_get_dev_id(const struct ublk_bpf_io *io)
+{
+	return ublk_bpf_io_tag(io)->q->dev->dev_id;
+}
+
+/**
+ * ublk_bpf_get_queue_id - the hardware queue the I/O came through
+ * @io:	the I/O
+ *
+ * Context: any callback.
+ */
+__bpf_kfunc int ublk_bpf_get_queue_id(const struct ublk_bpf_io *io)
+{
+	const struct ublk_bpf_queue *q = ublk_bpf_io_tag(io)->q;
+
+	return q - q->dev->queues;
+}
+
+/**
+ * ublk_bpf_get_io_tag - the I/O's tag, unique in its queue until it ends
+ * @io:	the I/O
+ *
+ * Context: any callback.
+ */
+__bpf_kfunc int ublk_bpf_get_io_tag(const struct ublk_bpf_io *io)
+{
+	const struct ublk_bpf_tag *tag = ublk_bpf_io_tag(io);
+
+	return tag - tag->q->tags;
+}
+
+/**
+ * ublk_bpf_get_cookie - what the attach command gave this device
+ * @io:	the I/O
+ *
+ * Context: any callback.
+ */
+__bpf_kfunc u64 ublk_bpf_get_cookie(const struct ublk_bpf_io *io)
+{
+	return ublk_bpf_io_tag(io)->q->dev->cookie;
+}
+
+/**
+ * ublk_bpf_complete_io - end the whole I/O
+ * @io:		the I/O
+ * @res:	bytes done, or a negative errno
+ *
+ * A short result shrinks the I/O and the program is asked again; 0 of an I/O
+ * with data is -EIO; more than the I/O is all of it. Ignored, counted and
+ * logged: a second completion, and one of an I/O with recorded ranges.
+ *
+ * Context: any callback.
+ */
+__bpf_kfunc void ublk_bpf_complete_io(const struct ublk_bpf_io *io, int res)
+{
+	struct ublk_bpf_tag *tag = ublk_bpf_io_tag(io);
+
+	if (test_bit(UBLK_BPF_IO_F_RANGES, &tag->io.flags)) {
+		ublk_bpf_misused(tag, "completed an I/O that has ranges");
+		return;
+	}
+	if (test_and_set_bit(UBLK_BPF_IO_F_DONE, &tag->io.flags)) {
+		ublk_bpf_misused(tag, "completed an I/O twice");
+		return;
+	}
+	tag->io.res = res;
+	set_bit(UBLK_BPF_IO_F_COMPLETED, &tag->io.flags);
+	ublk_bpf_put_completion(tag);
+}
+
+/**
+ * ublk_bpf_forward - send a range of the I/O to a backing, without a copy
+ * @io:		the I/O; its operation and flags are the range's
+ * @off:	where the range starts in the I/O, in bytes
+ * @bytes:	its length; 0 for a flush
+ * @slot:	the backing
+ * @pos:	where in the backing, in bytes
+ *
+ * Only recorded here; sent when the callback has returned QUEUED or CONTINUE.
+ * Ranges come in rising @off, each at or before the end of what is covered.
+ * The I/O ends when all are back, the first error wins.
+ *
+ * Context: queue_io_cmd, queue_io_cmd_daemon.
+ * Return: 0; -EINVAL outside of the I/O, out of order, not a multiple of the
+ * backing's block, past its end, or not in a queue callback; -ENOENT empty
+ * slot; -EBADF slot not writable; -EOPNOTSUPP operation; -ENOSPC when this
+ * call has recorded 16 (answer CONTINUE).
+ */
+__bpf_kfunc int ublk_bpf_forward(struct ublk_bpf_io *io, u32 off, u32 bytes, u32 slot, u64 pos)
+{
+	return ublk_bpf_record(ublk_bpf_io_tag(io), off, bytes, slot, pos);
+}
+
+__bpf_kfunc_end_defs();
+
+BTF_KFUNCS_START(ublk_bpf_kfunc_ids)
+BTF_ID_FLAGS(func, ublk_bpf_get_iod, KF_TRUSTED_ARGS | KF_RET_NULL)
+BTF_ID_FLAGS(func, ublk_bpf_get_dev_id, KF_TRUSTED_ARGS)
+BTF_ID_FLAGS(func, ublk_bpf_get_queue_id, KF_TRUSTED_ARGS)
+BTF_ID_FLAGS(func, ublk_bpf_get_io_tag, KF_TRUSTED_ARGS)
+BTF_ID_FLAGS(func, ublk_bpf_get_cookie, KF_TRUSTED_ARGS)
+BTF_ID_FLAGS(func, ublk_bpf_complete_io, KF_TRUSTED_ARGS)
+BTF_ID_FLAGS(func, ublk_bpf_forward, KF_TRUSTED_ARGS)
+BTF_KFUNCS_END(ublk_bpf_kfunc_ids)
+
+static const struct btf *ublk_bpf_btf;	/* lives as long as the module */
+
+/* The set is registered for all struct_ops: ours are those of our BTF. */
+static int ublk_bpf_kfunc_filter(const struct bpf_prog *prog, u32 kfunc_id)
+{
+	if (!btf_id_set8_contains(&ublk_bpf_kfunc_ids, kfunc_id))
+		return 0;
+	return prog->aux->attach_btf == ublk_bpf_btf ? 0 : -EACCES;
+}
+
+static const struct btf_kfunc_id_set ublk_bpf_kfunc_set = {
+	.owner	= THIS_MODULE,
+	.set	= &ublk_bpf_kfunc_ids,
+	.filter	= ublk_bpf_kfunc_filter,
+};
+
+int ublk_bpf_kfuncs_init(const struct btf *btf)
+{
+	ublk_bpf_btf = btf;
+	return register_btf_kfunc_id_set(BPF_PROG_TYPE_STRUCT_OPS, &ublk_bpf_kfunc_set);
+}

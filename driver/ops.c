@@ -1,0 +1,372 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Programs: the struct_ops type, the registry by id, binding devices to a
+ * program, and calling it.
+ *
+ * A callback runs inside an RCU (sleepable: SRCU) section that also covers
+ * loading the pointer to the program. Whoever takes a program away swaps the
+ * pointer and waits for both before the program's memory can go.
+ *
+ * struct ublk_bpf_ops stands here in full and nowhere else: a second copy in
+ * the module's BTF would make the type ambiguous.
+ */
+#include <linux/bpf.h>
+#include <linux/bpf_verifier.h>
+#include <linux/btf.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/list.h>
+#include <linux/slab.h>
+#include <linux/srcu.h>
+#include <linux/xarray.h>
+#include "internal.h"
+
+struct ublk_bpf_ops {
+	unsigned int id;
+	unsigned long (*queue_io_cmd)(struct ublk_bpf_io *io, unsigned int off);
+	unsigned long (*queue_io_cmd_daemon)(struct ublk_bpf_io *io, unsigned int off);
+	void (*release_io_cmd)(struct ublk_bpf_io *io);
+	int (*attach_dev)(int dev_id);
+	void (*detach_dev)(int dev_id);
+};
+
+/* A registered program. Freed by unregistration, after the last callback. */
+struct ublk_bpf_prog {
+	const struct ublk_bpf_ops	*ops;
+	struct list_head		devs;	/* attached, ops_lock */
+};
+
+static DEFINE_XARRAY(ublk_bpf_progs);		/* by id, ops_lock */
+static DEFINE_MUTEX(ublk_bpf_ops_lock);
+DEFINE_STATIC_SRCU(ublk_bpf_srcu);		/* sleepable callbacks */
+
+/* Wait until no callback runs that was found before the pointer was swapped. */
+static void ublk_bpf_synchronize(void)
+{
+	synchronize_rcu();
+	synchronize_srcu(&ublk_bpf_srcu);
+}
+
+static enum ublk_bpf_answer ublk_bpf_no_prog(const struct ublk_bpf_dev *dev)
+{
+	smp_rmb();	/* pairs with unregistration: fail is set before prog is cleared */
+	return READ_ONCE(dev->fail) ? UBLK_BPF_GONE : UBLK_BPF_SERVER;
+}
+
+/**
+ * ublk_bpf_ask - call queue_io_cmd
+ * @dev:	the device
+ * @io:		the I/O
+ * @off:	bytes of it that are taken already
+ * @ret:	where the program's answer goes
+ *
+ * Context: any task; does not sleep.
+ * Return: UBLK_BPF_ASKED, or why there was nobody to ask.
+ */
+enum ublk_bpf_answer ublk_bpf_ask(struct ublk_bpf_dev *dev, struct ublk_bpf_io *io,
+				  unsigned int off, unsigned long *ret)
+{
+	enum ublk_bpf_answer answer = UBLK_BPF_ASKED;
+	struct ublk_bpf_prog *prog;
+
+	rcu_read_lock();
+	prog = rcu_dereference(dev->prog);
+	if (unlikely(!prog))
+		answer = ublk_bpf_no_prog(dev);
+	else if (prog->ops->queue_io_cmd)
+		*ret = prog->ops->queue_io_cmd(io, off);
+	else
+		answer = UBLK_BPF_SERVER;
+	rcu_read_unlock();
+
+	return answer;
+}
+
+/* The same for queue_io_cmd_daemon, which may sleep. */
+enum ublk_bpf_answer ublk_bpf_ask_daemon(struct ublk_bpf_dev *dev, struct ublk_bpf_io *io,
+					 unsigned int off, unsigned long *ret)
+{
+	enum ublk_bpf_answer answer = UBLK_BPF_ASKED;
+	struct ublk_bpf_prog *prog;
+	int idx;
+
+	idx = srcu_read_lock(&ublk_bpf_srcu);
+	prog = srcu_dereference(dev->prog, &ublk_bpf_srcu);
+	if (unlikely(!prog))
+		answer = ublk_bpf_no_prog(dev);
+	else if (prog->ops->queue_io_cmd_daemon)
+		*ret = prog->ops->queue_io_cmd_daemon(io, off);
+	else
+		answer = UBLK_BPF_SERVER;
+	srcu_read_unlock(&ublk_bpf_srcu, idx);
+
+	return answer;
+}
+
+/* Is there a program whose queue_io_cmd an I/O is asked of first? */
+bool ublk_bpf_has_queue_io_cmd(struct ublk_bpf_dev *dev)
+{
+	struct ublk_bpf_prog *prog;
+	bool has;
+
+	rcu_read_lock();
+	prog = rcu_dereference(dev->prog);
+	has = prog && prog->ops->queue_io_cmd;
+	rcu_read_unlock();
+
+	return has;
+}
+
+/* Tell the program that an I/O's last reference is gone. Context: any. */
+void ublk_bpf_release(struct ublk_bpf_dev *dev, struct ublk_bpf_io *io)
+{
+	struct ublk_bpf_prog *prog;
+
+	rcu_read_lock();
+	prog = rcu_dereference(dev->prog);
+	if (prog && prog->ops->release_io_cmd)
+		prog->ops->release_io_cmd(io);
+	rcu_read_unlock();
+}
+
+/**
+ * ublk_bpf_attach - bind a device to a registered program
+ * @dev:	the device
+ * @arg:	the command's argument, checked
+ *
+ * Context: under ub->mutex.
+ * Return: 0; -EPERM, -ENOENT, -EBUSY, or what the program's attach_dev says.
+ */
+int ublk_bpf_attach(struct ublk_bpf_dev *dev, const struct ublk_bpf_attach *arg)
+{
+	struct ublk_bpf_prog *prog;
+	int err = 0;
+
+	/* what loading a program needs */
+	if (!capable(CAP_BPF) && !capable(CAP_SYS_ADMIN))
+		return -EPERM;
+
+	mutex_lock(&ublk_bpf_ops_lock);
+	prog = xa_load(&ublk_bpf_progs, arg->prog_id);
+	if (dev->listed) {
+		err = -EBUSY;
+	} else if (!prog) {
+		err = -ENOENT;
+	} else if (prog->ops->attach_dev) {
+		rcu_read_lock();
+		err = prog->ops->attach_dev(dev->dev_id);
+		rcu_read_unlock();
+		if (err > 0 || err < -MAX_ERRNO)
+			err = -EINVAL;
+	}
+	if (!err) {
+		dev->cookie = arg->cookie;
+		dev->attach_flags = arg->flags;
+		dev->prog_id = arg->prog_id;
+		dev->state = UBLK_BPF_STATE_ATTACHED;
+		WRITE_ONCE(dev->fail, false);
+		dev->listed = prog;
+		list_add(&dev->prog_node, &prog->devs);
+		rcu_assign_pointer(dev->prog, prog);
+	}
+	mutex_unlock(&ublk_bpf_ops_lock);
+
+	return err;
+}
+
+/*
+ * The second half of taking a device off its program, after the pointer was
+ * cleared and ublk_bpf_synchronize(): whoever finds it still listed tells the
+ * program, which lives until unregistration has emptied its list. Under ops_lock.
+ */
+static void ublk_bpf_unlink(struct ublk_bpf_dev *dev)
+{
+	const struct ublk_bpf_prog *prog = dev->listed;
+
+	list_del(&dev->prog_node);
+	dev->listed = NULL;
+	if (prog->ops->detach_dev) {
+		rcu_read_lock();
+		prog->ops->detach_dev(dev->dev_id);
+		rcu_read_unlock();
+	}
+}
+
+/**
+ * ublk_bpf_detach - take the program off a device: the server serves it
+ * @dev:	the device
+ *
+ * Context: under ub->mutex, or with nobody else left; sleeps.
+ * Return: 0, or -ENOENT when there was nothing to take off.
+ */
+int ublk_bpf_detach(struct ublk_bpf_dev *dev)
+{
+	mutex_lock(&ublk_bpf_ops_lock);
+	if (dev->state == UBLK_BPF_STATE_NONE) {
+		mutex_unlock(&ublk_bpf_ops_lock);
+		return -ENOENT;
+	}
+	RCU_INIT_POINTER(dev->prog, NULL);
+	WRITE_ONCE(dev->fail, false);
+	dev->state = UBLK_BPF_STATE_NONE;
+	mutex_unlock(&ublk_bpf_ops_lock);
+
+	ublk_bpf_synchronize();
+
+	mutex_lock(&ublk_bpf_ops_lock);
+	if (dev->listed)
+		ublk_bpf_unlink(dev);
+	mutex_unlock(&ublk_bpf_ops_lock);
+
+	return 0;
+}
+
+static int ublk_bpf_reg(void *kdata, struct bpf_link *link)
+{
+	const struct ublk_bpf_ops *ops = kdata;
+	struct ublk_bpf_prog *prog;
+	int err;
+
+	prog = kzalloc(sizeof(*prog), GFP_KERNEL);
+	if (!prog)
+		return -ENOMEM;
+	prog->ops = ops;
+	INIT_LIST_HEAD(&prog->devs);
+
+	mutex_lock(&ublk_bpf_ops_lock);
+	err = xa_insert(&ublk_bpf_progs, ops->id, prog, GFP_KERNEL);
+	mutex_unlock(&ublk_bpf_ops_lock);
+	if (err)
+		kfree(prog);
+	return err;
+}
+
+/*
+ * The program's memory goes when this returns, so no callback may run then.
+ * Never waits for I/O: this can hold up every struct_ops user of the machine.
+ */
+static void ublk_bpf_unreg(void *kdata, struct bpf_link *link)
+{
+	const struct ublk_bpf_ops *ops = kdata;
+	struct ublk_bpf_dev *dev, *next;
+	struct ublk_bpf_prog *prog;
+
+	mutex_lock(&ublk_bpf_ops_lock);
+	prog = xa_erase(&ublk_bpf_progs, ops->id);
+	list_for_each_entry(dev, &prog->devs, prog_node) {
+		if (dev->state != UBLK_BPF_STATE_ATTACHED)
+			continue;	/* being detached */
+		dev->state = UBLK_BPF_STATE_GONE;
+		WRITE_ONCE(dev->fail, !(dev->attach_flags & UBLK_BPF_ATTACH_FALLBACK));
+		smp_wmb();	/* pairs with ublk_bpf_no_prog() */
+		RCU_INIT_POINTER(dev->prog, NULL);
+	}
+	mutex_unlock(&ublk_bpf_ops_lock);
+
+	ublk_bpf_synchronize();
+
+	mutex_lock(&ublk_bpf_ops_lock);
+	list_for_each_entry_safe(dev, next, &prog->devs, prog_node)
+		ublk_bpf_unlink(dev);
+	mutex_unlock(&ublk_bpf_ops_lock);
+
+	kfree(prog);
+}
+
+static int ublk_bpf_check_member(const struct btf_type *t, const struct btf_member *member,
+				 const struct bpf_prog *prog)
+{
+	u32 moff = __btf_member_bit_offset(t, member) / 8;
+
+	if (prog->sleepable && moff != offsetof(struct ublk_bpf_ops, queue_io_cmd_daemon))
+		return -EINVAL;
+	return 0;
+}
+
+static int ublk_bpf_init_member(const struct btf_type *t, const struct btf_member *member,
+				void *kdata, const void *udata)
+{
+	const struct ublk_bpf_ops *from = udata;
+	struct ublk_bpf_ops *to = kdata;
+	u32 moff = __btf_member_bit_offset(t, member) / 8;
+
+	if (moff != offsetof(struct ublk_bpf_ops, id))
+		return 0;
+	to->id = from->id;
+	return 1;
+}
+
+/* A program that is never asked is a mistake. */
+static int ublk_bpf_validate(void *kdata)
+{
+	const struct ublk_bpf_ops *ops = kdata;
+
+	return ops->queue_io_cmd || ops->queue_io_cmd_daemon ? 0 : -EINVAL;
+}
+
+static bool ublk_bpf_is_valid_access(int off, int size, enum bpf_access_type type,
+				     const struct bpf_prog *prog,
+				     struct bpf_insn_access_aux *info)
+{
+	return bpf_tracing_btf_ctx_access(off, size, type, prog, info);
+}
+
+/* No btf_struct_access: a program reads what it can reach and writes nothing. */
+static const struct bpf_verifier_ops ublk_bpf_verifier_ops = {
+	.get_func_proto		= bpf_base_func_proto,
+	.is_valid_access	= ublk_bpf_is_valid_access,
+};
+
+static int ublk_bpf_btf_init(struct btf *btf)
+{
+	return ublk_bpf_kfuncs_init(btf);
+}
+
+static unsigned long ublk_bpf_stub_queue_io_cmd(struct ublk_bpf_io *io, unsigned int off)
+{
+	return 0;
+}
+
+static unsigned long ublk_bpf_stub_queue_io_cmd_daemon(struct ublk_bpf_io *io, unsigned int off)
+{
+	return 0;
+}
+
+static void ublk_bpf_stub_release_io_cmd(struct ublk_bpf_io *io)
+{
+}
+
+static int ublk_bpf_stub_attach_dev(int dev_id)
+{
+	return 0;
+}
+
+static void ublk_bpf_stub_detach_dev(int dev_id)
+{
+}
+
+static struct ublk_bpf_ops ublk_bpf_stubs = {
+	.queue_io_cmd		= ublk_bpf_stub_queue_io_cmd,
+	.queue_io_cmd_daemon	= ublk_bpf_stub_queue_io_cmd_daemon,
+	.release_io_cmd		= ublk_bpf_stub_release_io_cmd,
+	.attach_dev		= ublk_bpf_stub_attach_dev,
+	.detach_dev		= ublk_bpf_stub_detach_dev,
+};
+
+static struct bpf_struct_ops ublk_bpf_struct_ops = {
+	.verifier_ops	= &ublk_bpf_verifier_ops,
+	.init		= ublk_bpf_btf_init,
+	.check_member	= ublk_bpf_check_member,
+	.init_member	= ublk_bpf_init_member,
+	.validate	= ublk_bpf_validate,
+	.reg		= ublk_bpf_reg,
+	.unreg		= ublk_bpf_unreg,
+	.cfi_stubs	= &ublk_bpf_stubs,
+	.name		= "ublk_bpf_ops",
+	.owner		= THIS_MODULE,
+};
+
+int ublk_bpf_ops_init(void)
+{
+	return register_bpf_struct_ops(&ublk_bpf_struct_ops, ublk_bpf_ops);
+}

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Backings: the open files that a device's slots are set to.
+ *
+ * A backing is found under RCU and held by a percpu_ref, one each range and bio
+ * in flight. Taking it out of its slot kills the reference; the last one lets a
+ * work item close the file, since a bio may end in interrupt context.
+ */
+#include <linux/blk-mq.h>
+#include <linux/blkdev.h>
+#include <linux/cred.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/slab.h>
+#include <linux/stat.h>
+#include "internal.h"
+
+/* Get the backing of a slot, NULL when it is empty. Context: any. */
+struct ublk_bpf_backing *ublk_bpf_backing_tryget(struct ublk_bpf_dev *dev, u32 slot)
+{
+	struct ublk_bpf_backing *backing;
+
+	if (slot >= UBLK_BPF_MAX_SLOTS)
+		return NULL;
+	rcu_read_lock();
+	backing = rcu_dereference(dev->slots[slot]);
+	if (backing && !percpu_ref_tryget_live(&backing->ref))
+		backing = NULL;
+	rcu_read_unlock();
+	return backing;
+}
+
+static void ublk_bpf_backing_free_work(struct work_struct *work)
+{
+	struct ublk_bpf_backing *backing = container_of(work, struct ublk_bpf_backing, free_work);
+	struct ublk_bpf_dev *dev = backing->dev;
+
+	if (backing->io_file != backing->file)
+		fput(backing->io_file);
+	fput(backing->file);
+	percpu_ref_exit(&backing->ref);
+	kfree_rcu_mightsleep(backing);
+	if (atomic_dec_and_test(&dev->dying_slots))
+		wake_up_all(&dev->dying_wait);
+}
+
+/* Context: any, a bio's end. */
+static void ublk_bpf_backing_release(struct percpu_ref *ref)
+{
+	struct ublk_bpf_backing *backing = container_of(ref, struct ublk_bpf_backing, ref);
+
+	queue_work(system_unbound_wq, &backing->free_work);
+}
+
+/* The smallest unit of direct I/O to a file: in the file, and in memory. */
+static int ublk_bpf_file_align(const struct file *file, unsigned int *block, unsigned int *mem)
+{
+	struct kstat stat = {};
+	int err;
+
+	err = vfs_getattr(&file->f_path, &stat, STATX_DIOALIGN, AT_STATX_SYNC_AS_STAT);
+	if (err)
+		return err;
+	*block = SECTOR_SIZE;
+	*mem = SECTOR_SIZE;
+	if (stat.result_mask & STATX_DIOALIGN) {
+		if (!stat.dio_offset_align)
+			return -EINVAL;		/* no direct I/O */
+		*block = max_t(unsigned int, stat.dio_offset_align, SECTOR_SIZE);
+		*mem = stat.dio_mem_align;
+	}
+	return 0;
+}
+
+/*
+ * Make a backing of an open file. Takes over the reference of @file on success.
+ * I/O to a regular file goes through an open file of our own: direct, and
+ * without the time stamps that a read would have to start a transaction for.
+ */
+static struct ublk_bpf_backing *ublk_bpf_backing_alloc(struct ublk_bpf_dev *dev,
+						       struct file *file)
+{
+	struct inode *inode = file_inode(file);
+	struct ublk_bpf_backing *backing;
+	int err;
+
+	if (!(file->f_mode & FMODE_READ))
+		return ERR_PTR(-EINVAL);
+
+	backing = kzalloc(sizeof(*backing), GFP_KERNEL);
+	if (!backing)
+		return ERR_PTR(-ENOMEM);
+	backing->dev = dev;
+	backing->file = file;
+	backing->io_file = file;
+	backing->writable = file->f_mode & FMODE_WRITE;
+	INIT_WORK(&backing->free_work, ublk_bpf_backing_free_work);
+
+	err = -EINVAL;
+	if (S_ISBLK(inode->i_mode)) {
+		backing->bdev = file_bdev(file);
+		backing->block = bdev_logical_block_size(backing->bdev);
+		backing->dma_alignment = bdev_dma_alignment(backing->bdev);
+		err = -ELOOP;
+		if (bdev_get_queue(backing->bdev)->tag_set == dev->set)
+			goto free;
+	} else if (S_ISREG(inode->i_mode)) {
+		int flags = (file->f_flags & O_ACCMODE) | O_DIRECT | O_NOATIME | O_LARGEFILE;
+		unsigned int mem;
+
+		if (!file->f_op->read_iter || (backing->writable && !file->f_op->write_iter))
+			goto free;
+		err = ublk_bpf_file_align(file, &backing->block, &mem);
+		if (err)
+			goto free;
+		backing->dma_alignment = mem - 1;
+		backing->io_file = dentry_open(&file->f_path, flags, current_cred());
+		if (IS_ERR(backing->io_file)) {
+			err = PTR_ERR(backing->io_file);
+			goto free;
+		}
+	} else {
+		goto free;
+	}
+
+	err = percpu_ref_init(&backing->ref, ublk_bpf_backing_release, 0, GFP_KERNEL);
+	if (err)
+		goto put_io_file;
+	return backing;
+
+put_io_file:
+	if (backing->io_file != file)
+		fput(backing->io_file);
+free:
+	kfree(backing);
+	return ERR_PTR(err);
+}
+
+/* Put @backing, or nothing, into a slot; what was there goes when its I/O ends. */
+static bool ublk_bpf_swap_slot(struct ublk_bpf_dev *dev, u32 slot,
+			       struct ublk_bpf_backing *backing)
+{
+	struct ublk_bpf_backing *old;
+
+	old = rcu_replace_pointer(dev->slots[slot], backing, true);
+	if (!old)
+		return false;
+	atomic_inc(&dev->dying_slots);
+	percpu_ref_kill(&old->ref);
+	return true;
+}
+
+/* Not under ub->mutex: a backing may take its time. */
+static int ublk_bpf_wait_dying(struct ublk_bpf_dev *dev)
+{
+	return wait_event_killable(dev->dying_wait, !atomic_read(&dev->dying_slots)) ? -EINTR : 0;
+}
+
+/* See struct ublk_bpf_slot in the uapi. Context: task, without ub->mutex. */
+int ublk_bpf_set_slot(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot, int fd)
+{
+	struct ublk_bpf_backing *backing;
+	struct file *file;
+	bool replaced;
+
+	if (slot >= UBLK_BPF_MAX_SLOTS)
+		return -EINVAL;
+	file = fget(fd);
+	if (!file)
+		return -EBADF;
+	backing = ublk_bpf_backing_alloc(dev, file);
+	if (IS_ERR(backing)) {
+		fput(file);
+		return PTR_ERR(backing);
+	}
+
+	mutex_lock(mutex);
+	replaced = ublk_bpf_swap_slot(dev, slot, backing);
+	mutex_unlock(mutex);
+
+	return replaced ? ublk_bpf_wait_dying(dev) : 0;
+}
+
+int ublk_bpf_clear_slot(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot)
+{
+	bool had;
+
+	if (slot >= UBLK_BPF_MAX_SLOTS)
+		return -EINVAL;
+	mutex_lock(mutex);
+	had = ublk_bpf_swap_slot(dev, slot, NULL);
+	mutex_unlock(mutex);
+
+	return had ? ublk_bpf_wait_dying(dev) : -ENOENT;
+}
+
+/* Return: a new descriptor of the slot's own open file, or a negative errno. */
+int ublk_bpf_get_slot_fd(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot)
+{
+	struct ublk_bpf_backing *backing;
+	struct file *file = NULL;
+	int fd;
+
+	if (slot >= UBLK_BPF_MAX_SLOTS)
+		return -EINVAL;
+
+	mutex_lock(mutex);
+	backing = rcu_dereference_protected(dev->slots[slot], lockdep_is_held(mutex));
+	if (backing)
+		file = get_file(backing->file);
+	mutex_unlock(mutex);
+	if (!file)
+		return -ENOENT;
+
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0)
+		fput(file);
+	else
+		fd_install(fd, file);
+	return fd;
+}
+
+/* The device has no I/O any more. Context: under ub->mutex, or nobody is left. */
+void ublk_bpf_clear_slots(struct ublk_bpf_dev *dev)
+{
+	for (u32 slot = 0; slot < UBLK_BPF_MAX_SLOTS; slot++)
+		ublk_bpf_swap_slot(dev, slot, NULL);
+	wait_event(dev->dying_wait, !atomic_read(&dev->dying_slots));
+}

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: GPL-2.0 OR LGPL-2.1-or-later */
+/*
+ * For BPF programs: the ops table a program fills in, what its callbacks
+ * answer, and the kfuncs they can call. Include after vmlinux.h (or
+ * linux/bpf.h and linux/types.h) and bpf/bpf_helpers.h. All types match the
+ * kernel's by name, so one object file serves every supported kernel.
+ */
+#ifndef UBLK_BPF_BPF_H
+#define UBLK_BPF_BPF_H
+
+#include <linux/ublk_cmd.h>
+#include "ublk_bpf_return.h"
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+/**
+ * struct ublk_bpf_io - one I/O, as a program sees it
+ * @iod:	operation, position and size; use ublk_bpf_get_iod()
+ * @flags:	the driver's
+ * @ref:	the driver's: submission and completion
+ * @res:	the driver's
+ */
+struct ublk_bpf_io {
+	const struct ublksrv_io_desc *iod;
+	unsigned long flags;
+	struct {
+		struct {
+			int counter;
+		} refs;
+	} ref;
+	int res;
+};
+
+/**
+ * struct ublk_bpf_ops - a program
+ * @id:			devices are attached to a program by it
+ * @queue_io_cmd:	an I/O was submitted and its first @off bytes are taken.
+ *			Context: the submitter's; must not sleep.
+ *			Return: ublk_bpf_return_val()
+ * @queue_io_cmd_daemon: the same, asked when @queue_io_cmd is absent or
+ *			redirects. Context: the server's task; may sleep.
+ * @release_io_cmd:	the I/O's last reference was dropped. Context: any, hard
+ *			interrupt too; must not sleep.
+ * @attach_dev:		a device is about to be attached; a negative errno
+ *			refuses it. Context: task; must not sleep.
+ * @detach_dev:		a device was detached. Context: task; must not sleep.
+ */
+struct ublk_bpf_ops {
+	unsigned int id;
+	unsigned long (*queue_io_cmd)(struct ublk_bpf_io *io, unsigned int off);
+	unsigned long (*queue_io_cmd_daemon)(struct ublk_bpf_io *io, unsigned int off);
+	void (*release_io_cmd)(struct ublk_bpf_io *io);
+	int (*attach_dev)(int dev_id);
+	void (*detach_dev)(int dev_id);
+};
+
+#pragma clang attribute pop
+
+/* The I/O's descriptor, read only. NULL when there is none. */
+extern const struct ublksrv_io_desc *ublk_bpf_get_iod(const struct ublk_bpf_io *io) __ksym;
+extern int ublk_bpf_get_dev_id(const struct ublk_bpf_io *io) __ksym;
+extern int ublk_bpf_get_queue_id(const struct ublk_bpf_io *io) __ksym;
+extern int ublk_bpf_get_io_tag(const struct ublk_bpf_io *io) __ksym;
+
+/* What the attach command gave this device. */
+extern __u64 ublk_bpf_get_cookie(const struct ublk_bpf_io *io) __ksym;
+
+/*
+ * End the whole I/O: bytes done, or a negative errno. A short result shrinks
+ * the I/O to its rest and the program is asked again.
+ */
+extern void ublk_bpf_complete_io(const struct ublk_bpf_io *io, int res) __ksym;
+
+/*
+ * Send [off, off + bytes) of the I/O to byte @pos of the backing in @slot,
+ * after the callback returned. The I/O ends when all its ranges are back.
+ * Return: 0; -EINVAL outside the I/O, unaligned, out of order or past the
+ * backing; -ENOENT empty slot; -EBADF slot not writable; -EOPNOTSUPP operation
+ * not supported; -ENOSPC 16 ranges in this call (answer CONTINUE).
+ */
+extern int ublk_bpf_forward(struct ublk_bpf_io *io, __u32 off, __u32 bytes, __u32 slot,
+			    __u64 pos) __ksym;
+
+#define UBLK_BPF_STRUCT_OPS(name, args...) SEC("struct_ops/" #name) BPF_PROG(name, ##args)
+
+/*
+ * The ops table last, in one statement:
+ *	UBLK_BPF_OPS(null, .queue_io_cmd = (void *)null_queue_io_cmd);
+ */
+#define UBLK_BPF_OPS(name, members...)			\
+	SEC(".struct_ops.link")				\
+	struct ublk_bpf_ops name = { members }
+
+#endif

@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * libublk-bpf: make a ublk device, give it a BPF program and backings, and be
+ * the server of what the program does not do.
+ *
+ * Every function returns 0 or a non-negative value, or a negative errno, unless
+ * its comment says otherwise. No function prints. What is worth a sentence is
+ * kept with the device: ublk_bpf_dev_error().
+ *
+ * A new target is a struct ublk_bpf_target and a few lines of main():
+ *
+ *	ublk_bpf_dev_new(&my_target, &args, &dev);
+ *	ret = ublk_bpf_dev_start(dev);		(the disk is there now)
+ *	if (!ret)
+ *		ret = ublk_bpf_dev_wait(dev);	(until it is deleted, or SIGTERM)
+ *	else
+ *		fprintf(stderr, "%s\n", ublk_bpf_dev_error(dev));
+ *	ublk_bpf_dev_free(dev);
+ */
+#ifndef UBLK_BPF_H
+#define UBLK_BPF_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <linux/types.h>
+#include <linux/ublk_cmd.h>
+#include <linux/ublk_bpf.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define UBLK_BPF_VERSION	"0.1.0"
+
+/* What a device has when nothing else is asked for. */
+#define UBLK_BPF_DEFAULT_QUEUES		1
+#define UBLK_BPF_DEFAULT_DEPTH		128
+#define UBLK_BPF_DEFAULT_IO_BYTES	(512U << 10)
+
+/* Where programs are pinned, one folder a device, while the device lives. */
+#define UBLK_BPF_PIN_DIR	"/sys/fs/bpf/ublk-bpf"
+
+struct bpf_object;
+struct ublk_bpf_ctrl;
+struct ublk_bpf_dev;
+
+/*
+ * Words of the command line
+ */
+
+/**
+ * struct ublk_bpf_file - a file or block device, or a part of it
+ * @path:	its name
+ * @start:	first byte of the part
+ * @bytes:	length of the part; 0: up to the end
+ */
+struct ublk_bpf_file {
+	char *path;
+	__u64 start;
+	__u64 bytes;
+};
+
+/**
+ * ublk_bpf_parse_size() - read a number of bytes: digits and perhaps k, M, G or T
+ * @text:	what to read, all of it; suffixes are powers of 1024, in either case
+ * @bytes:	the result
+ *
+ * Return: 0, -EINVAL no such number, -ERANGE it does not fit 63 bits.
+ */
+int ublk_bpf_parse_size(const char *text, __u64 *bytes);
+
+/**
+ * ublk_bpf_parse_file() - read FILE[,start=BYTES][,length=BYTES]
+ * @text:	what to read; only words after the last file name character are
+ *		options, so that a name can contain commas and colons
+ * @file:	the result; free() its path
+ *
+ * Return: 0, -EINVAL (no name, bad number, length 0), -ERANGE, -ENOMEM.
+ */
+int ublk_bpf_parse_file(const char *text, struct ublk_bpf_file *file);
+
+/*
+ * Control commands. Each is one command on /dev/ublk-control; they may be used
+ * by any process and at any time. -ETIMEDOUT: the kernel did not answer in time
+ * (ublk_bpf_ctrl_set_timeout()), the command is still under way, and the next
+ * one waits for it. -ENODEV: no such device.
+ */
+
+/**
+ * ublk_bpf_ctrl_open() - open /dev/ublk-control
+ * @ctrl:	the result
+ *
+ * Return: 0, -ENOENT the module is not loaded, -EACCES / -EPERM not root,
+ * -ENOMEM, -ENOSYS no io_uring.
+ */
+int ublk_bpf_ctrl_open(struct ublk_bpf_ctrl **ctrl);
+void ublk_bpf_ctrl_close(struct ublk_bpf_ctrl *ctrl);
+
+/* Seconds that a command may take; 0: for ever. 30 at first. */
+void ublk_bpf_ctrl_set_timeout(struct ublk_bpf_ctrl *ctrl, unsigned int seconds);
+
+/* UBLK_F_* that the driver knows; UBLK_F_BPF among them is what this is about. */
+int ublk_bpf_get_features(struct ublk_bpf_ctrl *ctrl, __u64 *features);
+
+int ublk_bpf_get_info(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id,
+		      struct ublksrv_ctrl_dev_info *info);
+int ublk_bpf_get_params(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id,
+			struct ublk_params *params);
+int ublk_bpf_get_stats(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id,
+		       struct ublk_bpf_stats *stats);
+
+/**
+ * ublk_bpf_add() - ADD_DEV
+ * @ctrl:	open control device
+ * @info:	dev_id ((__u32)-1: any free one), nr_hw_queues, queue_depth,
+ *		max_io_buf_bytes and flags are asked for; the driver stores what
+ *		it gave. It clears flags it does not know.
+ *
+ * Return: 0, -EEXIST the number is taken, -EINVAL, -EPERM, -ENOMEM.
+ */
+int ublk_bpf_add(struct ublk_bpf_ctrl *ctrl, struct ublksrv_ctrl_dev_info *info);
+int ublk_bpf_set_params(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id,
+			struct ublk_params *params);
+
+/* START_DEV: makes the disk; waits until every queue has fetched. */
+int ublk_bpf_start(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id, int server_pid);
+
+/* STOP_DEV: takes the disk away, whoever has it open, and ends the queues. */
+int ublk_bpf_stop(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id);
+
+/* DEL_DEV: returns when the number is free again: all openers have closed. */
+int ublk_bpf_delete(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id);
+
+/* UBLK_U_CMD_BPF_*, see linux/ublk_bpf.h for flags and errors. */
+int ublk_bpf_attach(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id, __u32 prog_id,
+		    __u32 flags, __u64 cookie);
+int ublk_bpf_detach(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id);
+int ublk_bpf_set_slot(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id, unsigned int slot,
+		      int fd);
+int ublk_bpf_clear_slot(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id, unsigned int slot);
+
+/* Return: a new descriptor of the backing's open file. */
+int ublk_bpf_get_slot(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id, unsigned int slot);
+
+/* Remove what is pinned for a device that is gone. 0 also if there was nothing. */
+int ublk_bpf_unpin(unsigned int dev_id);
+
+/*
+ * Targets
+ */
+
+/**
+ * struct ublk_bpf_args - what was asked for when a device was added
+ * @dev_id:		number of the device; -1: any free one
+ * @nr_queues:		hardware queues, each with a thread of the server; 0: default
+ * @depth:		I/Os in flight a queue; 0: default
+ * @files:		backings, in the order of their slots
+ * @nr_files:		how many
+ * @read_only:		the device cannot be written
+ * @size:		bytes of the device; 0: not said
+ * @server:		no program: the server does everything
+ * @fallback:		when the program is gone the server does everything
+ * @object:		BPF object file (target prog)
+ * @ops:		which of its struct ublk_bpf_ops; NULL: the only one
+ */
+struct ublk_bpf_args {
+	int dev_id;
+	unsigned int nr_queues;
+	unsigned int depth;
+	struct ublk_bpf_file *files;
+	unsigned int nr_files;
+	bool read_only;
+	__u64 size;
+	bool server;
+	bool fallback;
+	const char *object;
+	const char *ops;
+};
+
+/* struct ublk_bpf_target.options: what of struct ublk_bpf_args it understands */
+#define UBLK_BPF_OPT_FILE	(1U << 0)	/* needs exactly one file */
+#define UBLK_BPF_OPT_FILES	(1U << 1)	/* takes any number of files */
+#define UBLK_BPF_OPT_READ_ONLY	(1U << 2)
+#define UBLK_BPF_OPT_SIZE	(1U << 3)
+#define UBLK_BPF_OPT_SERVER	(1U << 4)
+#define UBLK_BPF_OPT_OBJECT	(1U << 5)	/* needs an object file */
+#define UBLK_BPF_OPT_FALLBACK	(1U << 6)
+
+/**
+ * struct ublk_bpf_target - a kind of device: its program and its server half
+ * @name:	what it is called on the command line
+ * @help:	one line that says what it is
+ * @options:	UBLK_BPF_OPT_*
+ *
+ * @init:	open what is needed and describe the device: parameters
+ *		(ublk_bpf_dev_set_size() and others, ublk_bpf_dev_params()) and
+ *		backings (ublk_bpf_dev_set_backing()). Nothing exists yet.
+ * @open_program: open the BPF object and set its variables; it is loaded by the
+ *		caller. Asked again when the program's id was taken by another.
+ *		NULL: a target without a program.
+ * @close_program: undo @open_program, loaded or not; attached links live on.
+ * @handle_io:	serve one I/O. Runs in the queue's thread; must not allocate, or
+ *		wait for anything that needs this device. @buf holds the data of
+ *		a write, and is to be filled by a read.
+ *		Return: bytes done, or a negative errno; -EAGAIN asks the program
+ *		again.
+ * @deinit:	undo @init, also when that failed
+ *
+ * A callback that fails says why by ublk_bpf_dev_fail().
+ */
+struct ublk_bpf_target {
+	const char *name;
+	const char *help;
+	unsigned int options;
+
+	int (*init)(struct ublk_bpf_dev *dev, const struct ublk_bpf_args *args);
+	int (*open_program)(struct ublk_bpf_dev *dev, struct bpf_object **obj);
+	void (*close_program)(struct ublk_bpf_dev *dev);
+	int (*handle_io)(struct ublk_bpf_dev *dev, unsigned int queue, unsigned int tag,
+			 const struct ublksrv_io_desc *iod, void *buf);
+	void (*deinit)(struct ublk_bpf_dev *dev);
+};
+
+/**
+ * ublk_bpf_dev_new() - a device to be; no kernel object yet
+ * @target:	its kind; must outlive it
+ * @args:	what was asked for; must outlive it
+ * @dev:	the result
+ */
+int ublk_bpf_dev_new(const struct ublk_bpf_target *target, const struct ublk_bpf_args *args,
+		     struct ublk_bpf_dev **dev);
+
+/**
+ * ublk_bpf_dev_start() - add the device, load and attach its program, run its queues
+ * @dev:	from ublk_bpf_dev_new()
+ *
+ * SIGTERM and SIGINT are blocked in the calling thread from here on:
+ * ublk_bpf_dev_wait() takes them. The process becomes an I/O flusher and its
+ * memory is locked, so that it cannot wait for its own device to write pages.
+ * After a failure everything is undone and only ublk_bpf_dev_error() and
+ * ublk_bpf_dev_free() may be called.
+ *
+ * Return: 0: the disk /dev/ublkbN is there; or a negative errno.
+ */
+int ublk_bpf_dev_start(struct ublk_bpf_dev *dev);
+
+/**
+ * ublk_bpf_dev_wait() - be the server until the device ends
+ * @dev:	a started device
+ *
+ * Ends when the device is stopped by anybody, or on SIGTERM or SIGINT, which
+ * stop it.
+ *
+ * Return: 0 stopped by somebody else, 1 by a signal; or a negative errno.
+ */
+int ublk_bpf_dev_wait(struct ublk_bpf_dev *dev);
+
+/*
+ * End the queues and remove the pins; with @remove delete the device, too. A
+ * driver that does not answer in time is left alone: then the process is to
+ * exit, which makes the driver end the device.
+ */
+void ublk_bpf_dev_end(struct ublk_bpf_dev *dev, bool remove);
+
+/* Free it; what still runs is ended and deleted first. */
+void ublk_bpf_dev_free(struct ublk_bpf_dev *dev);
+
+/* Sentence about the last failure: REASON; WAY OUT. Never NULL. */
+const char *ublk_bpf_dev_error(const struct ublk_bpf_dev *dev);
+
+/* More about it, several lines (what the BPF verifier said); "" if there is none. */
+const char *ublk_bpf_dev_error_detail(const struct ublk_bpf_dev *dev);
+
+/* Keep a sentence for ublk_bpf_dev_error(). Return: @err. */
+int ublk_bpf_dev_fail(struct ublk_bpf_dev *dev, int err, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* Number of a started device, N of /dev/ublkbN. */
+unsigned int ublk_bpf_dev_id(const struct ublk_bpf_dev *dev);
+const struct ublk_bpf_args *ublk_bpf_dev_args(const struct ublk_bpf_dev *dev);
+
+/* The target's own data. */
+void *ublk_bpf_dev_priv(const struct ublk_bpf_dev *dev);
+void ublk_bpf_dev_set_priv(struct ublk_bpf_dev *dev, void *priv);
+
+/*
+ * For init. Parameters start as: nothing but basic ones, 512-byte logical and
+ * 4096-byte physical blocks, the largest I/O, no size, and read-only if asked.
+ */
+struct ublk_params *ublk_bpf_dev_params(struct ublk_bpf_dev *dev);
+void ublk_bpf_dev_set_size(struct ublk_bpf_dev *dev, __u64 bytes);
+
+/* Block sizes in bytes, powers of two. */
+void ublk_bpf_dev_set_block_size(struct ublk_bpf_dev *dev, unsigned int logical,
+				 unsigned int physical);
+
+/*
+ * Backings
+ */
+
+/**
+ * struct ublk_bpf_backing - an open file or block device that I/O goes to
+ * @fd:			open for direct I/O; -1: none
+ * @start:		first byte of the part that is used
+ * @bytes:		length of that part
+ * @logical_block:	what positions and sizes must be a multiple of
+ * @physical_block:	what it writes at a time
+ * @is_block:		a block device
+ */
+struct ublk_bpf_backing {
+	int fd;
+	__u64 start;
+	__u64 bytes;
+	unsigned int logical_block;
+	unsigned int physical_block;
+	bool is_block;
+};
+
+/**
+ * ublk_bpf_backing_open() - open, lock and measure a backing
+ * @dev:	where a sentence about a failure is kept
+ * @file:	what to open
+ * @read_only:	open it for reading only, shared with other readers
+ * @backing:	the result
+ *
+ * A block device is opened exclusively, a regular file is locked (flock), so
+ * that nothing that is used otherwise is overwritten. Both last as long as the
+ * open file, which the driver keeps once it is set as a slot.
+ *
+ * Return: 0, or what open(2), flock(2) say; -EINVAL its type, size or alignment
+ * does not do.
+ */
+int ublk_bpf_backing_open(struct ublk_bpf_dev *dev, const struct ublk_bpf_file *file,
+			  bool read_only, struct ublk_bpf_backing *backing);
+void ublk_bpf_backing_close(struct ublk_bpf_backing *backing);
+
+/**
+ * ublk_bpf_backing_io() - a handle_io that serves an I/O from a backing
+ * @backing:	open backing
+ * @iod:	the I/O; the device's byte 0 is the backing's @start
+ * @buf:	its data
+ *
+ * Return: bytes done or a negative errno; a read past the end gives zeroes.
+ */
+int ublk_bpf_backing_io(const struct ublk_bpf_backing *backing,
+			const struct ublksrv_io_desc *iod, void *buf);
+
+/* For init: the driver is to know @backing by the number @slot. */
+int ublk_bpf_dev_set_backing(struct ublk_bpf_dev *dev, unsigned int slot,
+			     const struct ublk_bpf_backing *backing);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Shared by the files of libublk-bpf, seen by nobody else. */
+#ifndef UBLK_BPF_INTERNAL_H
+#define UBLK_BPF_INTERNAL_H
+
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <liburing.h>
+#include <bpf/libbpf.h>
+#include "ublk_bpf.h"
+#include "compat.h"
+
+/**
+ * struct queue - a hardware queue and the thread that serves it
+ * @dev:	its device
+ * @id:		its number
+ * @thread:	runs queue_main()
+ * @started:	@thread exists
+ * @ring:	the thread's own
+ * @descs:	what the driver tells of each tag's I/O, read only
+ * @descs_bytes: size of that mapping
+ * @bufs:	one buffer of the largest I/O a tag
+ * @bufs_bytes:	size of that mapping
+ * @in_flight:	commands the driver holds
+ * @ready:	posted once everything was fetched, or with @error set
+ * @error:	why the thread gave up
+ */
+struct queue {
+	struct ublk_bpf_dev *dev;
+	unsigned int id;
+	pthread_t thread;
+	bool started;
+	struct io_uring ring;
+	const struct ublksrv_io_desc *descs;
+	size_t descs_bytes;
+	char *bufs;
+	size_t bufs_bytes;
+	unsigned int in_flight;
+	sem_t ready;
+	int error;
+};
+
+struct ublk_bpf_dev {
+	const struct ublk_bpf_target *target;
+	const struct ublk_bpf_args *args;
+	void *priv;
+
+	struct ublk_bpf_ctrl *ctrl;
+	struct ublksrv_ctrl_dev_info info;
+	struct ublk_params params;
+	int slots[UBLK_BPF_MAX_SLOTS];	/* descriptors of the target's; -1: empty */
+	bool inited, added, masked;
+	bool stuck;			/* it cannot be ended: only exit helps */
+	sigset_t old_mask;
+
+	int char_fd;
+	struct queue *queues;
+	unsigned int nr_queues;
+	int ended_fd;			/* eventfd: a queue's thread has ended */
+
+	struct bpf_link *link;
+	__u32 prog_id;
+
+	char error[512];
+	char detail[4096];
+};
+
+/* queue.c */
+int queue_start(struct ublk_bpf_dev *dev, unsigned int id);
+void queue_join(struct queue *q);
+
+/* prog.c */
+int prog_load(struct ublk_bpf_dev *dev);
+void prog_close(struct ublk_bpf_dev *dev);
+
+#endif

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Shared by the commands of ublk-bpf. */
+#ifndef CLI_H
+#define CLI_H
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <json-c/json.h>
+#include "ublk_bpf.h"
+
+/* Exit statuses. EXIT_FAILURE, 1: it did not work. */
+#define EXIT_USAGE	2
+
+#define STATE_DIR	"/run/ublk-bpf"
+
+/* targets.c */
+extern const struct ublk_bpf_target *const targets[];
+extern const unsigned int nr_targets;
+const struct ublk_bpf_target *find_target(const char *name);
+
+/* Commands: argv[0] is their name. Return: exit status. */
+int cmd_add(int argc, char **argv);
+int cmd_list(int argc, char **argv);
+int cmd_del(int argc, char **argv);
+int cmd_check(int argc, char **argv);
+int cmd_features(int argc, char **argv);
+
+/* One line on stderr: "ublk-bpf: ...". Return: EXIT_FAILURE. */
+int complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Read a number of at most @max; a usage error, and exit, if it is none. */
+unsigned int parse_number(const char *text, unsigned int max, const char *option);
+
+/* Open the control device, or complain and return NULL. */
+struct ublk_bpf_ctrl *open_control(void);
+
+/* Load the module unless it is there. Failing is noticed by who uses it. */
+void load_module(void);
+
+/* Wait until /dev/ublkbN can be opened and udev is done. Return: 0 or -errno. */
+int wait_usable(unsigned int id);
+
+/* Print @json and drop it. */
+void print_json(struct json_object *json);
+
+/*
+ * Devices that exist: their numbers, rising. Return: how many, or -errno; free()
+ * the list.
+ */
+int list_devices(unsigned int **ids);
+
+/* daemon.c */
+
+/**
+ * daemon_start() - go on as a process in the background
+ * @report_fd:	in the child: give the outcome here, by daemon_report_*()
+ *
+ * Return: 0 in the child; in the parent what the child reported, as an exit
+ * status, with the device's number in @id.
+ */
+int daemon_start(int *report_fd, unsigned int *id, bool *is_child);
+void daemon_report_ready(int report_fd, unsigned int id);
+void daemon_report_failure(int report_fd, const char *text);
+
+/* state.c */
+int state_save(unsigned int id, const struct ublk_bpf_target *target,
+	       const struct ublk_bpf_args *args);
+
+/* The device's state, or NULL; json_object_put() it. */
+struct json_object *state_load(unsigned int id);
+void state_remove(unsigned int id);
+
+/* Numbers that have a state, as list_devices(). */
+int list_states(unsigned int **ids);
+
+#endif

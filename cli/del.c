@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * ublk-bpf del: delete devices, server alive or not. Takes at most a minute a
+ * device: CLAIM + STOP + KILLED + DELETE seconds.
+ */
+#include <argp.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include "cli.h"
+
+#define CLAIM_SECONDS	5
+#define STOP_SECONDS	10
+#define KILLED_SECONDS	15
+#define DELETE_SECONDS	15
+
+struct del {
+	int id;
+	bool all;
+	bool force;
+};
+
+static error_t del_parse(int key, char *arg, struct argp_state *state)
+{
+	struct del *del = state->input;
+
+	switch (key) {
+	case 'n':
+		del->id = parse_number(arg, 0x7fffffff, "-n");
+		return 0;
+	case 'a':
+		del->all = true;
+		return 0;
+	case 'F':
+		del->force = true;
+		return 0;
+	case ARGP_KEY_ARG:
+		argp_error(state, "'%s' is one word too many; name a device by -n ID", arg);
+		return 0;
+	case ARGP_KEY_END:
+		if ((del->id >= 0) == del->all)
+			argp_error(state, "which device? -n ID, or -a for all of ublk-bpf");
+		return 0;
+	}
+	return ARGP_ERR_UNKNOWN;
+}
+
+static const struct argp_option del_options[] = {
+	{ NULL, 'n', "ID", 0, "delete device number ID", 0 },
+	{ NULL, 'a', NULL, 0, "delete all devices of ublk-bpf", 0 },
+	{ "force", 'F', NULL, 0, "also one that is mounted or held by somebody", 0 },
+	{}
+};
+
+static const struct argp del_argp = {
+	.options = del_options,
+	.parser = del_parse,
+	.doc = "Delete ublk devices, whether their server lives or not.",
+};
+
+/**
+ * struct claim - a disk held exclusively, so that nobody can mount it any more
+ * @path:	the disk
+ * @thread:	opens it: that may read partitions, and a stuck server never answers
+ * @running:	@thread is to be joined
+ * @fd:		what it got, or -errno
+ */
+struct claim {
+	char path[32];
+	pthread_t thread;
+	bool running;
+	int fd;
+};
+
+static void *claim_main(void *arg)
+{
+	struct claim *claim = arg;
+
+	claim->fd = open(claim->path, O_RDONLY | O_EXCL | O_CLOEXEC | O_NONBLOCK);
+	if (claim->fd < 0)
+		claim->fd = -errno;
+	return NULL;
+}
+
+static bool claim_wait(struct claim *claim)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += CLAIM_SECONDS;
+	if (claim->running && !pthread_timedjoin_np(claim->thread, NULL, &until))
+		claim->running = false;
+	return !claim->running;
+}
+
+/* Return: false if somebody else holds it; true also if there is nothing to hold. */
+static bool claim_disk(struct claim *claim, unsigned int id)
+{
+	snprintf(claim->path, sizeof(claim->path), "/dev/ublkb%u", id);
+	claim->fd = -ENOENT;
+	claim->running = !pthread_create(&claim->thread, NULL, claim_main, claim);
+	return !claim_wait(claim) || claim->fd != -EBUSY;
+}
+
+static void unclaim_disk(struct claim *claim)
+{
+	if (claim_wait(claim) && claim->fd >= 0)
+		close(claim->fd);
+}
+
+/* The number may be another process's by now: does it hold the char device? */
+static bool is_server(int pid, unsigned int id)
+{
+	char path[64], link[64], want[32];
+	struct dirent *entry;
+	bool found = false;
+	ssize_t len;
+	DIR *dir;
+
+	snprintf(want, sizeof(want), "/dev/ublkc%u", id);
+	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	dir = opendir(path);
+	while (dir && !found && (entry = readdir(dir))) {
+		len = readlinkat(dirfd(dir), entry->d_name, link, sizeof(link) - 1);
+		link[len > 0 ? len : 0] = '\0';
+		found = !strcmp(link, want);
+	}
+	if (dir)
+		closedir(dir);
+	return found;
+}
+
+/* Stop it; a server that does not let go of its I/O is killed. */
+static int stop(struct ublk_bpf_ctrl *ctrl, unsigned int id)
+{
+	struct ublksrv_ctrl_dev_info info;
+	int ret;
+
+	/* Asked first: a command that is under way blocks later ones. */
+	ret = ublk_bpf_get_info(ctrl, id, &info);
+	if (ret < 0)
+		return ret;
+	ublk_bpf_ctrl_set_timeout(ctrl, STOP_SECONDS);
+	ret = ublk_bpf_stop(ctrl, id);
+	if (ret == -ETIMEDOUT && info.ublksrv_pid > 0 && is_server(info.ublksrv_pid, id)) {
+		kill(info.ublksrv_pid, SIGKILL);
+		ublk_bpf_ctrl_set_timeout(ctrl, KILLED_SECONDS);
+		ret = ublk_bpf_stop(ctrl, id);
+	}
+	return ret;
+}
+
+static void forget(unsigned int id)
+{
+	ublk_bpf_unpin(id);
+	state_remove(id);
+}
+
+/* Return: exit status. */
+static int delete(struct ublk_bpf_ctrl *ctrl, unsigned int id, bool force)
+{
+	struct claim claim;
+	int ret;
+
+	if (!claim_disk(&claim, id) && !force)
+		return complain("/dev/ublkb%u is in use (mounted or held); unmount it, or delete it all the same: ublk-bpf del -n %u --force",
+				id, id);
+	ret = stop(ctrl, id);
+	/* Its number becomes free only when nobody has it open. */
+	unclaim_disk(&claim);
+	if (ret < 0 && ret != -ENODEV)
+		return complain("cannot stop /dev/ublkb%u: %s; see dmesg", id, strerror(-ret));
+	ublk_bpf_ctrl_set_timeout(ctrl, DELETE_SECONDS);
+	/* The server still has it: what is pinned and noted is this device's. */
+	forget(id);
+	if (!ret)
+		ret = ublk_bpf_delete(ctrl, id);
+	/* Its server may be deleting it, too. */
+	if (ret == -ETIMEDOUT)
+		return complain("/dev/ublkb%u is deleted, but somebody still has it open; its number is free when that ends (see fuser /dev/ublkb%u)",
+				id, id);
+	if (ret < 0 && ret != -ENODEV)
+		return complain("cannot delete /dev/ublkb%u: %s; see dmesg", id, strerror(-ret));
+	return 0;
+}
+
+static bool is_ours(struct ublk_bpf_ctrl *ctrl, unsigned int id)
+{
+	struct json_object *state = state_load(id);
+	struct ublksrv_ctrl_dev_info info;
+	bool ours = state;
+
+	json_object_put(state);
+	if (!ours)
+		ours = ublk_bpf_get_info(ctrl, id, &info) >= 0 && (info.flags & UBLK_F_BPF);
+	return ours;
+}
+
+/* Each with a control ring of its own: one that is stuck must not stop the rest. */
+static int delete_one(unsigned int id, const struct del *del)
+{
+	struct ublk_bpf_ctrl *ctrl = open_control();
+	int status = 0;
+
+	if (!ctrl)
+		return EXIT_FAILURE;
+	if (!del->all || is_ours(ctrl, id))
+		status = delete(ctrl, id, del->force);
+	ublk_bpf_ctrl_close(ctrl);
+	return status;
+}
+
+static bool contains(const unsigned int *ids, int nr, unsigned int id)
+{
+	while (nr-- > 0)
+		if (ids[nr] == id)
+			return true;
+	return false;
+}
+
+int cmd_del(int argc, char **argv)
+{
+	struct del del = { .id = -1 };
+	unsigned int *ids, *noted;
+	int nr, nr_noted, i, status = 0;
+
+	argp_parse(&del_argp, argc, argv, 0, NULL, &del);
+	nr = list_devices(&ids);
+	if (nr < 0)
+		return complain("cannot list devices: %s", strerror(-nr));
+	for (i = nr - 1; i >= 0; i--)	/* one over another: the upper one was made later */
+		if (del.all || ids[i] == (unsigned int)del.id)
+			status |= delete_one(ids[i], &del);
+
+	/* What is left of devices that are gone, after a crash for example. */
+	nr_noted = list_states(&noted);
+	for (i = 0; i < nr_noted; i++)
+		if ((del.all || noted[i] == (unsigned int)del.id) && !contains(ids, nr, noted[i]))
+			forget(noted[i]);
+	if (!del.all && !contains(ids, nr, del.id) && !contains(noted, nr_noted, del.id))
+		status = complain("there is no device %d; 'ublk-bpf list' shows all", del.id);
+	free(ids);
+	free(noted);
+	return status;
+}

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: GPL-2.0
+/* What several commands need. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "cli.h"
+
+#define CHAR_CLASS	"/sys/class/ublk-char"
+#define USABLE_TRIES	1000	/* of 10 ms */
+
+extern char **environ;
+
+int complain(const char *format, ...)
+{
+	va_list args;
+
+	fprintf(stderr, "ublk-bpf: ");
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fputc('\n', stderr);
+	return EXIT_FAILURE;
+}
+
+unsigned int parse_number(const char *text, unsigned int max, const char *option)
+{
+	unsigned long value;
+	char *end;
+
+	errno = 0;
+	value = strtoul(text, &end, 10);
+	if (*text < '0' || *text > '9' || *end || errno || value > max) {
+		complain("%s %s: a number from 0 to %u is needed", option, text, max);
+		exit(EXIT_USAGE);
+	}
+	return value;
+}
+
+struct ublk_bpf_ctrl *open_control(void)
+{
+	struct ublk_bpf_ctrl *ctrl;
+	int ret = ublk_bpf_ctrl_open(&ctrl);
+
+	if (!ret)
+		return ctrl;
+	if (ret == -ENOENT)
+		complain("/dev/ublk-control is missing; load the module: modprobe ublk_drv");
+	else if (ret == -EACCES || ret == -EPERM)
+		complain("cannot open /dev/ublk-control: %s; be root", strerror(-ret));
+	else
+		complain("cannot open /dev/ublk-control: %s; see 'ublk-bpf check'",
+			 strerror(-ret));
+	return NULL;
+}
+
+/* Run a program, deaf and mute. Return: its exit status, or -1. */
+static int run_quiet(char *const argv[])
+{
+	posix_spawn_file_actions_t actions;
+	int ret, status, fd;
+	pid_t pid;
+
+	posix_spawn_file_actions_init(&actions);
+	for (fd = 0; fd < 3; fd++)
+		posix_spawn_file_actions_addopen(&actions, fd, "/dev/null", O_RDWR, 0);
+	ret = posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ);
+	posix_spawn_file_actions_destroy(&actions);
+	if (ret)
+		return -1;
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return -1;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+void load_module(void)
+{
+	char *const modprobe[] = { "modprobe", "ublk_drv", NULL };
+	int tries;
+
+	if (!access("/dev/ublk-control", F_OK) || run_quiet(modprobe))
+		return;
+	for (tries = 0; tries < 100 && access("/dev/ublk-control", F_OK); tries++)
+		usleep(10000);
+}
+
+int wait_usable(unsigned int id)
+{
+	char *const settle[] = { "udevadm", "settle", "--timeout=10", NULL };
+	char path[32];
+	int tries, fd = -1;
+
+	snprintf(path, sizeof(path), "/dev/ublkb%u", id);
+	for (tries = 0; tries < USABLE_TRIES && fd < 0; tries++) {
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
+			usleep(10000);
+	}
+	if (fd < 0)
+		return -errno;
+	close(fd);
+	if (!access("/run/udev/control", F_OK))
+		run_quiet(settle);
+	return 0;
+}
+
+void print_json(struct json_object *json)
+{
+	printf("%s\n", json_object_to_json_string_ext(json, JSON_C_TO_STRING_PRETTY |
+						      JSON_C_TO_STRING_NOSLASHESCAPE));
+	json_object_put(json);
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+	unsigned int x = *(const unsigned int *)a, y = *(const unsigned int *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* Numbers in the names of a folder that match "@format%n", which stores two. */
+static int list_numbers(const char *folder, const char *format, unsigned int **ids)
+{
+	unsigned int *list = NULL, id;
+	struct dirent *entry;
+	int nr = 0, len;
+	DIR *dir;
+
+	*ids = NULL;
+	dir = opendir(folder);
+	if (!dir)
+		return errno == ENOENT ? 0 : -errno;
+	while ((entry = readdir(dir))) {
+		unsigned int *more;
+
+		len = 0;
+		if (sscanf(entry->d_name, format, &id, &len) != 1 ||
+		    !len || entry->d_name[len])
+			continue;
+		more = realloc(list, (nr + 1) * sizeof(*list));
+		if (!more)
+			break;
+		list = more;
+		list[nr++] = id;
+	}
+	closedir(dir);
+	if (nr)
+		qsort(list, nr, sizeof(*list), compare_ids);
+	*ids = list;
+	return nr;
+}
+
+int list_devices(unsigned int **ids)
+{
+	return list_numbers(CHAR_CLASS, "ublkc%u%n", ids);
+}
+
+int list_states(unsigned int **ids)
+{
+	return list_numbers(STATE_DIR, "%u.json%n", ids);
+}

@@ -1,0 +1,48 @@
+# ublk-bpf: make, make install on the machine it is for; make demo, make test,
+# make bench anywhere. Outputs go to $(O).
+KREL ?= $(shell uname -r)
+O := build
+V ?= 0
+Q := $(if $(filter 1,$(V)),,@)
+msg = @printf '  %-7s %s\n'
+
+all: module user
+
+module:
+	$(Q)$(MAKE) -C driver OUT=$(abspath $(O)) KREL=$(KREL) Q=$(Q)
+
+include user.mk
+
+# The pieces of the tests that are compiled, in the sandbox.
+UNIT := $(patsubst tests/unit/%.c,$(O)/tests-unit/%,$(wildcard tests/unit/*.c))
+TOOLS := $(patsubst tests/tools/%.c,$(O)/tests-tools/%,$(wildcard tests/tools/*.c))
+PROGS := $(patsubst tests/progs/%.bpf.c,$(O)/tests-progs/%.bpf.o,$(wildcard tests/progs/*.bpf.c))
+
+tests: user $(UNIT) $(TOOLS) $(PROGS)
+
+$(O)/tests-unit/%: tests/unit/%.c $(U)/libublk-bpf.a
+	$(msg) CC $<
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(USER_CPPFLAGS) -I. $(USER_CFLAGS) -MT $@ -o $@ $< $(U)/libublk-bpf.a -lcmocka $(USER_LIBS)
+
+$(O)/tests-tools/%: tests/tools/%.c $(U)/libublk-bpf.a
+	$(msg) CC $<
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(USER_CPPFLAGS) $(USER_CFLAGS) -MT $@ -o $@ $< $(U)/libublk-bpf.a $(USER_LIBS)
+
+# No -Iinclude: these know nothing of our headers.
+$(O)/tests-progs/%.bpf.o: tests/progs/%.bpf.c
+	$(msg) BPF $<
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CLANG) -target bpf -D__TARGET_ARCH_x86 -O2 -g -Wall -Werror \
+		-I/usr/include/x86_64-linux-gnu -MMD -MP -MT $@ -c -o $@ $<
+
+-include $(UNIT:=.d) $(TOOLS:=.d) $(PROGS:.o=.d)
+
+test:
+	$(Q)tests/run $(T)
+
+clean:
+	$(Q)rm -rf $(O)
+
+.PHONY: all module user tests test clean

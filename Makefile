@@ -13,6 +13,20 @@ module:
 
 include user.mk
 
+# modprobe prefers updates/ to the distribution's own.
+install: all install-user
+	$(Q)install -D -m 644 $(O)/driver/$(KREL)/ublk_drv.ko \
+		$(DESTDIR)/lib/modules/$(KREL)/updates/ublk_drv.ko
+	$(Q)depmod $(if $(DESTDIR),-b $(DESTDIR)) $(KREL)
+	$(Q)if [ -z "$(DESTDIR)" ] && [ -e /sys/module/ublk_drv ] && [ "$(KREL)" = "$$(uname -r)" ] && \
+	   [ ! -e /sys/module/ublk_drv/parameters/hooks ]; then \
+		echo "installed, but the distribution's ublk_drv is loaded: delete its devices, then: rmmod ublk_drv && modprobe ublk_drv" >&2; \
+	fi
+
+uninstall: uninstall-user
+	$(Q)rm -f $(DESTDIR)/lib/modules/$(KREL)/updates/ublk_drv.ko
+	$(Q)depmod $(if $(DESTDIR),-b $(DESTDIR)) $(KREL)
+
 # The pieces of the tests that are compiled, in the sandbox.
 UNIT := $(patsubst tests/unit/%.c,$(O)/tests-unit/%,$(wildcard tests/unit/*.c))
 TOOLS := $(patsubst tests/tools/%.c,$(O)/tests-tools/%,$(wildcard tests/tools/*.c))
@@ -39,10 +53,16 @@ $(O)/tests-progs/%.bpf.o: tests/progs/%.bpf.c
 
 -include $(UNIT:=.d) $(TOOLS:=.d) $(PROGS:.o=.d)
 
+demo:
+	$(Q)vm/run --timeout 300 -- vm/demo
+
+bench:
+	$(Q)bench/run
+
 test:
-	$(Q)tests/run $(T)
+	$(Q)tests/run '$(T)'
 
 clean:
 	$(Q)rm -rf $(O)
 
-.PHONY: all module user tests test clean
+.PHONY: all module user install uninstall tests demo test bench clean

@@ -29,7 +29,7 @@ SKELETONS := $(BPF_OBJS:.bpf.o=.skel.h)
 USER_ALL := $(U)/ublk-bpf $(U)/libublk-bpf.a $(U)/libublk-bpf.so $(BPF_OBJS) $(SKELETONS) \
 	    $(U)/ublk-bpf.pc $(U)/ublk-bpf.8
 
-.PHONY: user install-user
+.PHONY: user install-user uninstall-user
 user: $(USER_ALL)
 
 $(U)/lib/%.o: lib/%.c
@@ -111,5 +111,12 @@ install-user: user
 	$(Q)install -D -m 644 -t $(DESTDIR)$(includedir)/linux include/uapi/linux/ublk_bpf.h
 	$(Q)install -D -m 644 -t $(DESTDIR)$(libdir)/pkgconfig $(U)/ublk-bpf.pc
 	$(Q)install -D -m 644 -t $(DESTDIR)$(mandir)/man8 $(U)/ublk-bpf.8
+
+uninstall-user:
+	$(Q)rm -f $(DESTDIR)$(sbindir)/ublk-bpf $(DESTDIR)$(libdir)/libublk-bpf.a \
+		$(DESTDIR)$(libdir)/libublk-bpf.so $(DESTDIR)$(libdir)/$(SONAME) \
+		$(DESTDIR)$(includedir)/ublk_bpf.h $(DESTDIR)$(includedir)/ublk_bpf.bpf.h \
+		$(DESTDIR)$(includedir)/ublk_bpf_return.h $(DESTDIR)$(includedir)/linux/ublk_bpf.h \
+		$(DESTDIR)$(libdir)/pkgconfig/ublk-bpf.pc $(DESTDIR)$(mandir)/man8/ublk-bpf.8
 
 -include $(LIB_OBJS:.o=.d) $(CLI_OBJS:.o=.d) $(TGT_OBJS:.o=.d) $(BPF_OBJS:.o=.d)

@@ -35,19 +35,21 @@ static struct ublk_bpf_tag *ublk_bpf_rq_tag(struct ublk_bpf_dev *dev, const stru
  * 7.3: the hook in the file's queue_rqs asks about each request. What is left
  * in the list was not taken, and comes again by queue_rq.
  */
-static void ublk_bpf_stock_queue_rqs(struct ublk_bpf_dev *dev, struct rq_list *list)
+static void ublk_bpf_stock_queue_rqs(struct ublk_bpf_dev *dev, struct rq_list *list,
+				     struct ublk_bpf_plug *plug)
 {
 	struct request *rq;
 
 	rq_list_for_each(list, rq)
-		ublk_bpf_rq_tag(dev, rq)->batched = true;
+		ublk_bpf_rq_tag(dev, rq)->batch = plug;
 	dev->stock_ops->queue_rqs(list);
 	rq_list_for_each(list, rq)
-		ublk_bpf_rq_tag(dev, rq)->batched = false;
+		ublk_bpf_rq_tag(dev, rq)->batch = NULL;
 }
 
 /* 6.12 has none: the same through queue_rq. */
-static void ublk_bpf_queue_each_rq(struct ublk_bpf_dev *dev, struct rq_list *list)
+static void ublk_bpf_queue_each_rq(struct ublk_bpf_dev *dev, struct rq_list *list,
+				   struct ublk_bpf_plug *plug)
 {
 	struct rq_list refused = {};
 	struct request *rq;
@@ -56,18 +58,22 @@ static void ublk_bpf_queue_each_rq(struct ublk_bpf_dev *dev, struct rq_list *lis
 		struct blk_mq_queue_data bd = { .rq = rq, .last = rq_list_empty(list) };
 		struct ublk_bpf_tag *tag = ublk_bpf_rq_tag(dev, rq);
 
-		tag->batched = true;
-		if (dev->stock_ops->queue_rq(rq->mq_hctx, &bd) != BLK_STS_OK) {
-			tag->batched = false;
+		WRITE_ONCE(tag->batch, plug);
+		if (dev->stock_ops->queue_rq(rq->mq_hctx, &bd) != BLK_STS_OK)
 			rq_list_add_tail(&refused, rq);
-		}
+		/*
+		 * What was aborted on the way has not passed our hook. Clearing
+		 * it for the tag's next I/O as well costs that one its batch.
+		 */
+		WRITE_ONCE(tag->batch, NULL);
 	}
 	*list = refused;
 }
 
 /*
  * A list of requests from a task's plug: what they forward goes out under one
- * plug of ours, so that the backing gets a list as well.
+ * plug of ours, so that the backing gets a list as well, and what a program
+ * completed at once ends together.
  */
 static void ublk_bpf_queue_rqs(struct rq_list *list)
 {
@@ -76,9 +82,9 @@ static void ublk_bpf_queue_rqs(struct rq_list *list)
 
 	ublk_bpf_start_plug(&plug);
 	if (dev->stock_ops->queue_rqs)
-		ublk_bpf_stock_queue_rqs(dev, list);
+		ublk_bpf_stock_queue_rqs(dev, list, &plug);
 	else
-		ublk_bpf_queue_each_rq(dev, list);
+		ublk_bpf_queue_each_rq(dev, list, &plug);
 	ublk_bpf_finish_plug(&plug);
 }
 

@@ -23,7 +23,7 @@ bool ublk_bpf_file_inline_ok(const struct ublk_bpf_tag *tag,
 {
 	const struct request *rq = tag->rq;
 
-	if (!(backing->file->f_mode & FMODE_NOWAIT))
+	if (!(backing->io_file->f_mode & FMODE_NOWAIT))
 		return false;
 	/* a journal of another file system; reclaim; a file system's locks */
 	if (current->journal_info ||

@@ -47,11 +47,14 @@ void ublk_bpf_start_plug(struct ublk_bpf_plug *plug)
 	current->flags &= ~PF_BLOCK_TS;
 	current->plug = NULL;
 	current->bio_list = NULL;
+	plug->iob = (struct io_comp_batch){};
 	blk_start_plug(&plug->plug);
 }
 
 void ublk_bpf_finish_plug(struct ublk_bpf_plug *plug)
 {
+	if (plug->iob.complete)
+		plug->iob.complete(&plug->iob);
 	blk_finish_plug(&plug->plug);
 	current->plug = plug->outer;
 	current->bio_list = plug->bio_list;
@@ -109,7 +112,9 @@ int ublk_bpf_record(struct ublk_bpf_tag *tag, u32 off, u32 bytes, u32 slot, u64 
 	};
 	tag->last_off = off;
 	tag->covered = max(tag->covered, off + bytes);
-	set_bit(UBLK_BPF_IO_F_RANGES, &tag->io.flags);
+	/* before the first one nothing else is under way that could touch flags */
+	if (!test_bit(UBLK_BPF_IO_F_RANGES, &tag->io.flags))
+		__set_bit(UBLK_BPF_IO_F_RANGES, &tag->io.flags);
 	return 0;
 put:
 	percpu_ref_put(&backing->ref);
@@ -151,27 +156,26 @@ static void ublk_bpf_tag_clone_end_io(struct bio *bio)
 	blk_status_t status = bio->bi_status;
 
 	bio_uninit(bio);
-	clear_bit_unlock(UBLK_BPF_IO_F_CLONE, &tag->io.flags);
+	smp_store_release(&tag->clone_busy, false);
 	ublk_bpf_end_bio(tag, backing, status);
 }
 
 /*
  * A clone of @src, or an empty bio, for @backing. Its cgroup is the submitter's,
- * from whatever task it is sent. Takes over a reference of the backing.
+ * from whatever task it is sent. Takes over a reference of the backing. @worker:
+ * not sent by the run of the callbacks, which alone may take the tag's own clone.
  */
 static struct bio *ublk_bpf_clone_bio(struct ublk_bpf_tag *tag, struct bio *src,
-				      struct ublk_bpf_backing *backing)
+				      struct ublk_bpf_backing *backing, bool worker)
 {
 	struct bio *bio;
 
 	/* without a device: else the cgroup would be looked up twice */
-	if (src && !src->bi_next &&
-	    !test_and_set_bit_lock(UBLK_BPF_IO_F_CLONE, &tag->io.flags)) {
+	if (src && !src->bi_next && !worker && !smp_load_acquire(&tag->clone_busy)) {
 		bio = &tag->clone;
-		if (unlikely(bio_init_clone(NULL, bio, src, GFP_NOIO))) {
-			clear_bit_unlock(UBLK_BPF_IO_F_CLONE, &tag->io.flags);
+		if (unlikely(bio_init_clone(NULL, bio, src, GFP_NOIO)))
 			return NULL;
-		}
+		tag->clone_busy = true;
 		tag->clone_backing = backing;
 		bio->bi_end_io = ublk_bpf_tag_clone_end_io;
 	} else {
@@ -183,8 +187,10 @@ static struct bio *ublk_bpf_clone_bio(struct ublk_bpf_tag *tag, struct bio *src,
 		bio->bi_end_io = ublk_bpf_clone_end_io;
 	}
 	bio->bi_bdev = backing->bdev;
-	if (src)
+	if (src && bio_blkcg_css(src))
 		bio_clone_blkg_association(bio, src);
+	else
+		bio_associate_blkg(bio);	/* none may start without */
 	bio->bi_private = tag;
 	return bio;
 }
@@ -195,7 +201,8 @@ static struct bio *ublk_bpf_clone_bio(struct ublk_bpf_tag *tag, struct bio *src,
  * holds tag->pending, so that the I/O cannot end in here.
  * Context: task, may sleep.
  */
-static void ublk_bpf_submit_bdev(struct ublk_bpf_tag *tag, const struct ublk_bpf_range *range)
+static void ublk_bpf_submit_bdev(struct ublk_bpf_tag *tag, const struct ublk_bpf_range *range,
+				 bool worker)
 {
 	struct ublk_bpf_backing *backing = range->backing;
 	struct request *rq = tag->rq;
@@ -204,7 +211,7 @@ static void ublk_bpf_submit_bdev(struct ublk_bpf_tag *tag, const struct ublk_bpf
 	u32 at = 0;
 
 	if (req_op(rq) == REQ_OP_FLUSH) {
-		bio = ublk_bpf_clone_bio(tag, NULL, backing);
+		bio = ublk_bpf_clone_bio(tag, NULL, backing, worker);
 		if (!bio)
 			goto nomem;
 		bio->bi_opf = REQ_OP_WRITE | REQ_PREFLUSH | (rq->cmd_flags & UBLK_BPF_KEEP_FLAGS);
@@ -221,7 +228,7 @@ static void ublk_bpf_submit_bdev(struct ublk_bpf_tag *tag, const struct ublk_bpf
 		skip = start - at;
 		bytes = min(src->bi_iter.bi_size - skip, end - start);
 
-		bio = ublk_bpf_clone_bio(tag, src, backing);
+		bio = ublk_bpf_clone_bio(tag, src, backing, worker);
 		if (!bio)
 			goto nomem;
 		if (start + bytes < end)
@@ -250,7 +257,7 @@ static void ublk_bpf_fwd_work(struct work_struct *work)
 		ublk_bpf_file_submit(fwd, false);
 		return;
 	}
-	ublk_bpf_submit_bdev(tag, &fwd->range);
+	ublk_bpf_submit_bdev(tag, &fwd->range, true);
 	ublk_bpf_free_fwd(fwd);
 	ublk_bpf_put_pending(tag);
 }
@@ -261,10 +268,12 @@ static struct ublk_bpf_fwd *ublk_bpf_alloc_fwd(struct ublk_bpf_tag *tag,
 {
 	struct ublk_bpf_fwd *fwd;
 
-	if (!test_and_set_bit_lock(UBLK_BPF_IO_F_FWD, &tag->io.flags))
+	if (!smp_load_acquire(&tag->fwd_busy)) {
 		fwd = &tag->fwd;
-	else
+		tag->fwd_busy = true;
+	} else {
 		fwd = mempool_alloc(ublk_bpf_fwds, GFP_NOIO);
+	}
 	fwd->range = *range;
 	fwd->tag = tag;
 	fwd->bvec = NULL;
@@ -277,7 +286,7 @@ static struct ublk_bpf_fwd *ublk_bpf_alloc_fwd(struct ublk_bpf_tag *tag,
 void ublk_bpf_free_fwd(struct ublk_bpf_fwd *fwd)
 {
 	if (fwd == &fwd->tag->fwd)
-		clear_bit_unlock(UBLK_BPF_IO_F_FWD, &fwd->tag->io.flags);
+		smp_store_release(&fwd->tag->fwd_busy, false);
 	else
 		mempool_free(fwd, ublk_bpf_fwds);
 }
@@ -292,7 +301,7 @@ static void ublk_bpf_submit_range(struct ublk_bpf_tag *tag, const struct ublk_bp
 	ublk_bpf_count(dev, fwd_bytes, range->bytes);
 	if (here && range->backing->bdev) {
 		ublk_bpf_count(dev, fwd_inline, 1);
-		ublk_bpf_submit_bdev(tag, range);
+		ublk_bpf_submit_bdev(tag, range, false);
 		return;
 	}
 
@@ -308,12 +317,12 @@ static void ublk_bpf_submit_range(struct ublk_bpf_tag *tag, const struct ublk_bp
 
 /*
  * Send what the last call recorded. Context: task, may sleep, outside of the
- * program's RCU section; tag->pending is held.
+ * program's RCU section; tag->pending is held. @plugged: by the caller.
  */
-void ublk_bpf_submit_ranges(struct ublk_bpf_tag *tag)
+void ublk_bpf_submit_ranges(struct ublk_bpf_tag *tag, bool plugged)
 {
 	/* one clone in an unplugged submission needs no plug: it has its own turn */
-	bool plug = tag->plug && (current->plug || tag->nr_ranges > 1);
+	bool plug = !plugged && (current->plug || tag->nr_ranges > 1);
 	struct ublk_bpf_plug private;
 
 	if (!tag->nr_ranges)

@@ -35,16 +35,25 @@ struct ublk_bpf_io {
 	int				res;
 };
 
-/* struct ublk_bpf_io.flags: bits, set and tested atomically */
+/*
+ * struct ublk_bpf_io.flags: bits. Only DONE and COMPLETED can be set by others
+ * than the run of the callbacks, and are set atomically.
+ */
 enum ublk_bpf_io_flag {
 	UBLK_BPF_IO_F_OWNED,	/* asked of a program and not yet ended or handed over */
 	UBLK_BPF_IO_F_DONE,	/* the completion reference was dropped */
 	UBLK_BPF_IO_F_COMPLETED,/* ... by ublk_bpf_complete_io() */
 	UBLK_BPF_IO_F_RANGES,	/* a range was recorded */
-	UBLK_BPF_IO_F_CLONE,	/* tag->clone is in use */
-	UBLK_BPF_IO_F_FWD,	/* tag->fwd is in use */
 	UBLK_BPF_IO_F_REDIRECT,	/* the rest is for the server */
 	UBLK_BPF_IO_F_SERVER,	/* runs in the server's task: never inline */
+};
+
+/* What is submitted, and ended, in one go. */
+struct ublk_bpf_plug {
+	struct blk_plug		plug;
+	struct blk_plug		*outer;
+	struct bio_list		*bio_list;
+	struct io_comp_batch	iob;
 };
 
 /* What a slot of a device is set to: the driver holds the open file. */
@@ -98,8 +107,9 @@ struct ublk_bpf_tag {
 	u32			last_off;	/* of the newest range */
 	u8			nr_ranges;	/* recorded in this call */
 	bool			asking;		/* a queue callback runs */
-	bool			batched;	/* comes by queue_rqs, which plugs for us */
-	bool			plug;		/* does not: plug for ourselves */
+	bool			clone_busy;	/* taken by the run, given back by the bio's end */
+	bool			fwd_busy;	/* likewise */
+	struct ublk_bpf_plug	*batch;		/* of the queue_rqs it comes by, NULL: queue_rq */
 	struct bio		clone;		/* for an I/O of one bio */
 	struct ublk_bpf_backing	*clone_backing;
 	struct ublk_bpf_fwd	fwd;		/* for an I/O of one range */
@@ -171,22 +181,16 @@ struct ublk_bpf_dev *ublk_bpf_rq_dev(const struct request *rq);
 
 /* io.c */
 void ublk_bpf_put_pending(struct ublk_bpf_tag *tag);
-void ublk_bpf_put_completion(struct ublk_bpf_tag *tag);
+void ublk_bpf_completed(struct ublk_bpf_tag *tag, int res);
 void ublk_bpf_fail_range(struct ublk_bpf_tag *tag, int err);
 void ublk_bpf_misused(struct ublk_bpf_tag *tag, const char *what);
 
 /* forward.c */
-struct ublk_bpf_plug {
-	struct blk_plug	plug;
-	struct blk_plug	*outer;
-	struct bio_list	*bio_list;
-};
-
 void ublk_bpf_start_plug(struct ublk_bpf_plug *plug);
 void ublk_bpf_finish_plug(struct ublk_bpf_plug *plug);
 int ublk_bpf_record(struct ublk_bpf_tag *tag, u32 off, u32 bytes, u32 slot, u64 pos);
 void ublk_bpf_drop_ranges(struct ublk_bpf_tag *tag);
-void ublk_bpf_submit_ranges(struct ublk_bpf_tag *tag);
+void ublk_bpf_submit_ranges(struct ublk_bpf_tag *tag, bool plugged);
 
 void ublk_bpf_free_fwd(struct ublk_bpf_fwd *fwd);
 int ublk_bpf_forward_init(void);

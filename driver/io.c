@@ -14,26 +14,40 @@
 #include "internal.h"
 #include "ublk_bpf_return.h"
 
-static void ublk_bpf_finish(struct ublk_bpf_tag *tag);
+static void ublk_bpf_finish(struct ublk_bpf_tag *tag, struct io_comp_batch *iob);
 
-static void ublk_bpf_put_ref(struct ublk_bpf_tag *tag)
+static void ublk_bpf_put_ref(struct ublk_bpf_tag *tag, struct io_comp_batch *iob)
 {
 	if (refcount_dec_and_test(&tag->io.ref))
-		ublk_bpf_finish(tag);
+		ublk_bpf_finish(tag, iob);
 }
 
-/* The I/O is completed; UBLK_BPF_IO_F_DONE was set by the caller. */
-void ublk_bpf_put_completion(struct ublk_bpf_tag *tag)
-{
-	ublk_bpf_put_ref(tag);
-}
-
-/* A range or bio is back, or the callbacks have run. Context: any. */
+/* A range or bio is back. Context: any. */
 void ublk_bpf_put_pending(struct ublk_bpf_tag *tag)
 {
 	if (atomic_dec_and_test(&tag->pending) &&
 	    !test_and_set_bit(UBLK_BPF_IO_F_DONE, &tag->io.flags))
-		ublk_bpf_put_completion(tag);
+		ublk_bpf_put_ref(tag, NULL);
+}
+
+/* See ublk_bpf_complete_io(). */
+void ublk_bpf_completed(struct ublk_bpf_tag *tag, int res)
+{
+	unsigned long flags = READ_ONCE(tag->io.flags);
+
+	do {
+		if (unlikely(flags & BIT(UBLK_BPF_IO_F_RANGES))) {
+			ublk_bpf_misused(tag, "completed an I/O that has ranges");
+			return;
+		}
+		if (unlikely(flags & BIT(UBLK_BPF_IO_F_DONE))) {
+			ublk_bpf_misused(tag, "completed an I/O twice");
+			return;
+		}
+	} while (!try_cmpxchg(&tag->io.flags, &flags, flags | BIT(UBLK_BPF_IO_F_DONE) |
+						     BIT(UBLK_BPF_IO_F_COMPLETED)));
+	tag->io.res = res;	/* ordered before the end by the reference */
+	ublk_bpf_put_ref(tag, NULL);
 }
 
 /* An error of the I/O: the first counts. Context: any. */
@@ -115,11 +129,15 @@ static void ublk_bpf_start_io(struct ublk_bpf_tag *tag, struct request *rq, bool
  * __ublk_complete_rq of the kernel's file).
  */
 static void ublk_bpf_end_request(struct request *rq, blk_status_t status, unsigned int bytes,
-				 bool server)
+				 bool server, struct io_comp_batch *iob)
 {
+	bool whole = bytes == blk_rq_bytes(rq);
+
+	if (whole && !status && blk_mq_add_to_batch(rq, iob, false, blk_mq_end_request_batch))
+		return;
 	if (server)
 		local_bh_disable();
-	if (status || bytes == blk_rq_bytes(rq))
+	if (status || whole)
 		blk_mq_end_request(rq, status);
 	else if (blk_update_request(rq, BLK_STS_OK, bytes))
 		blk_mq_requeue_request(rq, true);
@@ -143,8 +161,11 @@ static int ublk_bpf_completed_bytes(const struct ublk_bpf_tag *tag)
 	return round_down(res, queue_logical_block_size(rq->q)) ?: -EIO;
 }
 
-/* The last reference is gone. Context: any, hard interrupt too. */
-static void ublk_bpf_finish(struct ublk_bpf_tag *tag)
+/*
+ * The last reference is gone. Context: any, hard interrupt too.
+ * @iob: where what ended well can wait for others, or NULL
+ */
+static void ublk_bpf_finish(struct ublk_bpf_tag *tag, struct io_comp_batch *iob)
 {
 	unsigned long flags = READ_ONCE(tag->io.flags);
 	bool server = flags & BIT(UBLK_BPF_IO_F_SERVER);
@@ -153,7 +174,7 @@ static void ublk_bpf_finish(struct ublk_bpf_tag *tag)
 	int res = tag->err;
 
 	ublk_bpf_release(dev, &tag->io);
-	clear_bit(UBLK_BPF_IO_F_OWNED, &tag->io.flags);
+	WRITE_ONCE(tag->io.flags, 0);
 
 	if (flags & BIT(UBLK_BPF_IO_F_REDIRECT)) {
 		if (!tag->taken)
@@ -171,10 +192,16 @@ static void ublk_bpf_finish(struct ublk_bpf_tag *tag)
 	/* from here on the tag may serve another I/O */
 	if (res < 0) {
 		ublk_bpf_count(dev, failed, 1);
-		ublk_bpf_end_request(rq, errno_to_blk_status(res), 0, server);
+		ublk_bpf_end_request(rq, errno_to_blk_status(res), 0, server, NULL);
 	} else {
-		ublk_bpf_end_request(rq, BLK_STS_OK, res, server);
+		ublk_bpf_end_request(rq, BLK_STS_OK, res, server, iob);
 	}
+}
+
+/* The rest is for the server. */
+static void ublk_bpf_redirect(struct ublk_bpf_tag *tag)
+{
+	set_bit(UBLK_BPF_IO_F_REDIRECT, &tag->io.flags);
 }
 
 /*
@@ -200,7 +227,7 @@ static bool ublk_bpf_answered(struct ublk_bpf_tag *tag, unsigned long ret)
 		tag->taken = tag->bytes;
 		return false;
 	case UBLK_BPF_IO_REDIRECT:
-		set_bit(UBLK_BPF_IO_F_REDIRECT, &tag->io.flags);
+		ublk_bpf_redirect(tag);
 		ublk_bpf_drop_ranges(tag);
 		return false;
 	case UBLK_BPF_IO_CONTINUE:
@@ -243,14 +270,14 @@ static bool ublk_bpf_unfinished(const struct ublk_bpf_tag *tag)
 static enum ublk_bpf_answer ublk_bpf_run(struct ublk_bpf_tag *tag, struct request *rq,
 					 bool daemon, bool server)
 {
+	struct ublk_bpf_plug *batch = READ_ONCE(tag->batch);
 	struct ublk_bpf_dev *dev = tag->q->dev;
 	enum ublk_bpf_answer answer;
 	unsigned long ret = 0;
 	bool handed;
 
 	ublk_bpf_start_io(tag, rq, server);
-	tag->plug = !tag->batched;
-	tag->batched = false;
+	WRITE_ONCE(tag->batch, NULL);
 	do {
 		tag->asking = true;
 		answer = daemon ? ublk_bpf_ask_daemon(dev, &tag->io, tag->taken, &ret) :
@@ -265,14 +292,14 @@ static enum ublk_bpf_answer ublk_bpf_run(struct ublk_bpf_tag *tag, struct reques
 			if (answer == UBLK_BPF_GONE)
 				ublk_bpf_fail_range(tag, -EOPNOTSUPP);
 			else
-				set_bit(UBLK_BPF_IO_F_REDIRECT, &tag->io.flags);
+				ublk_bpf_redirect(tag);
 			break;
 		}
 		if (!ublk_bpf_answered(tag, ret))
 			break;
-		ublk_bpf_submit_ranges(tag);
+		ublk_bpf_submit_ranges(tag, batch);
 	} while (true);
-	ublk_bpf_submit_ranges(tag);
+	ublk_bpf_submit_ranges(tag, batch);
 
 	if (unlikely(!tag->err && ublk_bpf_unfinished(tag))) {
 		ublk_bpf_count(dev, unfinished, 1);
@@ -281,8 +308,13 @@ static enum ublk_bpf_answer ublk_bpf_run(struct ublk_bpf_tag *tag, struct reques
 	}
 	handed = !tag->taken && !tag->err && test_bit(UBLK_BPF_IO_F_REDIRECT, &tag->io.flags);
 
-	ublk_bpf_put_pending(tag);
-	ublk_bpf_put_ref(tag);	/* the tag may be another I/O's now */
+	/* without ranges pending is ours alone: no need to ask it */
+	if (test_bit(UBLK_BPF_IO_F_RANGES, &tag->io.flags))
+		ublk_bpf_put_pending(tag);
+	else if (!test_bit(UBLK_BPF_IO_F_DONE, &tag->io.flags) &&
+		 !test_and_set_bit(UBLK_BPF_IO_F_DONE, &tag->io.flags))
+		ublk_bpf_put_ref(tag, NULL);
+	ublk_bpf_put_ref(tag, batch ? &batch->iob : NULL);	/* the tag may be another I/O's now */
 
 	return handed ? UBLK_BPF_SERVER : UBLK_BPF_ASKED;
 }
@@ -290,7 +322,7 @@ static enum ublk_bpf_answer ublk_bpf_run(struct ublk_bpf_tag *tag, struct reques
 static void ublk_bpf_fail_rq(struct ublk_bpf_dev *dev, struct request *rq, int err, bool server)
 {
 	ublk_bpf_count(dev, failed, 1);
-	ublk_bpf_end_request(rq, errno_to_blk_status(err), 0, server);
+	ublk_bpf_end_request(rq, errno_to_blk_status(err), 0, server, NULL);
 }
 
 /* See ublk_bpf_queue_rq(). */

@@ -86,19 +86,7 @@ __bpf_kfunc u64 ublk_bpf_get_cookie(const struct ublk_bpf_io *io)
  */
 __bpf_kfunc void ublk_bpf_complete_io(const struct ublk_bpf_io *io, int res)
 {
-	struct ublk_bpf_tag *tag = ublk_bpf_io_tag(io);
-
-	if (test_bit(UBLK_BPF_IO_F_RANGES, &tag->io.flags)) {
-		ublk_bpf_misused(tag, "completed an I/O that has ranges");
-		return;
-	}
-	if (test_and_set_bit(UBLK_BPF_IO_F_DONE, &tag->io.flags)) {
-		ublk_bpf_misused(tag, "completed an I/O twice");
-		return;
-	}
-	tag->io.res = res;
-	set_bit(UBLK_BPF_IO_F_COMPLETED, &tag->io.flags);
-	ublk_bpf_put_completion(tag);
+	ublk_bpf_completed(ublk_bpf_io_tag(io), res);
 }
 
 /**

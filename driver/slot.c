@@ -35,9 +35,10 @@ static void ublk_bpf_backing_free_work(struct work_struct *work)
 	struct ublk_bpf_backing *backing = container_of(work, struct ublk_bpf_backing, free_work);
 	struct ublk_bpf_dev *dev = backing->dev;
 
+	/* at once: who waits for this may open or lock the file next */
 	if (backing->io_file != backing->file)
-		fput(backing->io_file);
-	fput(backing->file);
+		__fput_sync(backing->io_file);
+	__fput_sync(backing->file);
 	percpu_ref_exit(&backing->ref);
 	kfree_rcu_mightsleep(backing);
 	if (atomic_dec_and_test(&dev->dying_slots))
@@ -49,7 +50,7 @@ static void ublk_bpf_backing_release(struct percpu_ref *ref)
 {
 	struct ublk_bpf_backing *backing = container_of(ref, struct ublk_bpf_backing, ref);
 
-	queue_work(system_unbound_wq, &backing->free_work);
+	queue_work(ublk_bpf_wq, &backing->free_work);
 }
 
 /* The smallest unit of direct I/O to a file: in the file, and in memory. */

@@ -257,6 +257,26 @@ static int dev_run_queues(struct ublk_bpf_dev *dev)
 	return 0;
 }
 
+/*
+ * Writeback throttling watches the latency of a disk of its own. The backing's
+ * does that for what is forwarded; a second one on top only costs time. A kernel
+ * without it has no such file.
+ */
+static void dev_no_throttling(const struct ublk_bpf_dev *dev)
+{
+	char path[64];
+	ssize_t ret;
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/block/ublkb%u/queue/wbt_lat_usec", dev->info.dev_id);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	ret = write(fd, "0", 1);
+	(void)ret;	/* else it stays on */
+	close(fd);
+}
+
 int ublk_bpf_dev_start(struct ublk_bpf_dev *dev)
 {
 	sigset_t set;
@@ -289,6 +309,8 @@ int ublk_bpf_dev_start(struct ublk_bpf_dev *dev)
 				  strerror(-ret));
 		goto fail;
 	}
+	if (dev->info.flags & UBLK_F_BPF)
+		dev_no_throttling(dev);
 	return 0;
 
 fail:

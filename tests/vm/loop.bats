@@ -1,0 +1,264 @@
+# A loop device: a file or block device, wholly in BPF.
+load common
+
+setup() {
+	common_setup
+	mkdir -p /mnt/below /mnt/above
+}
+
+teardown() {
+	mountpoint -q /mnt/above && umount /mnt/above
+	common_teardown || return
+	mountpoint -q /mnt/below && umount /mnt/below
+	dmsetup remove_all --force 2>/dev/null
+	for dir in /sys/kernel/config/nullb/*/; do
+		[ -d "$dir" ] && no_null_blk "$(basename "$dir")"
+	done
+	return 0
+}
+
+# A file of $2 on file system $1 over a memory-backed disk: /mnt/below/image
+image_on() {
+	null_blk nb 512 "${@:3}"
+	"mkfs.$1" -q /dev/nb
+	mount /dev/nb /mnt/below
+	truncate -s "$2" /mnt/below/image
+}
+
+# Write random data of many sizes with fio and read it back, $2: options.
+verify() {
+	fio --name=v --filename="$1" --direct=1 --ioengine=io_uring --rw=randwrite --bs=4k \
+		--iodepth=32 --io_size=16M --verify=crc32c --do_verify=1 --verify_fatal=1 \
+		--verify_state_save=0 --randseed="${SEED:=$RANDOM}" "${@:2}" || {
+		echo "seed $SEED"
+		return 1
+	}
+}
+
+sectors_and_flushes() { awk '{ print $7, $16 }' "/sys/block/$1/stat"; }
+
+@test "block_device_verifies_every_size" {
+	null_blk nb 128
+	dev=$(ublk-bpf add loop -n 0 -f /dev/nb)
+	verify "$dev" --bsrange=512-256k --bs_unaligned=0 --blockalign=512
+	verify "$dev" --bs=4k --iodepth=128 --iodepth_batch_submit=32
+	[ "$(stat_of 0 redirected)" = 0 ]
+	[ "$(stat_of 0 fwd_worker)" = 0 ]
+	[ "$(stat_of 0 failed)" = 0 ]
+}
+
+@test "block_device_takes_a_list_of_requests_in_one_go" {
+	null_blk nb 64
+	dev=$(ublk-bpf add loop -n 0 -f /dev/nb -q 2)
+	verify "$dev" --numjobs=2 --size=16M --offset_increment=16M --iodepth=64 --iodepth_batch_submit=16
+	verify "$dev" --ioengine=psync --rw=write --bs=1M --size=32M
+}
+
+@test "buffered_io_and_mmap_verify" {
+	null_blk nb 64
+	dev=$(ublk-bpf add loop -n 0 -f /dev/nb)
+	verify "$dev" --direct=0 --ioengine=psync --size=32M
+	verify "$dev" --direct=0 --ioengine=mmap --size=16M
+}
+
+@test "block_device_passes_flush_and_fua" {
+	null_blk nb 64 cache_size=16 fua=1
+	dev=$(ublk-bpf add loop -n 0 -f /dev/nb)
+	[ "$(cat /sys/block/ublkb0/queue/write_cache)" = "write back" ]
+	echo 1 >/sys/kernel/tracing/events/block/block_rq_issue/enable
+	echo >/sys/kernel/tracing/trace
+	dd if=/dev/zero of="$dev" bs=4k count=1 oflag=direct,dsync
+	dd if=/dev/zero of="$dev" bs=4k count=1 oflag=direct conv=fsync
+	echo 0 >/sys/kernel/tracing/events/block/block_rq_issue/enable
+	nb=$(sed 's/:/,/' /sys/block/nb/dev)
+	grep " $nb " /sys/kernel/tracing/trace
+	grep -E " $nb (FF|F|FFS|FS) " /sys/kernel/tracing/trace
+	grep -E " $nb W(FS|SF|F) " /sys/kernel/tracing/trace
+}
+
+@test "read_only_device_refuses_writes" {
+	null_blk nb 64
+	dev=$(ublk-bpf add loop -n 0 -f /dev/nb -r)
+	[ "$(blockdev --getro "$dev")" = 1 ]
+	dd if="$dev" of=/dev/null bs=64k count=8 iflag=direct
+	run dd if=/dev/zero of="$dev" bs=4k count=1 oflag=direct
+	[ "$status" -ne 0 ]
+}
+
+@test "part_of_a_device_stays_inside" {
+	null_blk nb 64
+	dd if=/dev/urandom of=/dev/nb bs=1M count=64 oflag=direct
+	before=$(dd if=/dev/nb bs=1M count=16 iflag=direct | sha256sum)
+	after=$(dd if=/dev/nb bs=1M skip=24 iflag=direct | sha256sum)
+	dev=$(ublk-bpf add loop -n 0 -f /dev/nb,start=16M,length=8M)
+	[ "$(blockdev --getsize64 "$dev")" = $((8 << 20)) ]
+	verify "$dev" --size=8M
+	ublk-bpf del -n 0
+	[ "$(dd if=/dev/nb bs=1M count=16 iflag=direct | sha256sum)" = "$before" ]
+	[ "$(dd if=/dev/nb bs=1M skip=24 iflag=direct | sha256sum)" = "$after" ]
+}
+
+@test "errors_of_the_backing_come_through" {
+	null_blk nb 64
+	printf '%s\n' "0 65536 linear /dev/nb 0" "65536 65536 error" | dmsetup create half
+	dev=$(ublk-bpf add loop -n 0 -f /dev/mapper/half)
+	dd if="$dev" of=/dev/null bs=4k count=16 iflag=direct
+	run dd if="$dev" of=/dev/null bs=4k count=1 skip=$((65536 / 8)) iflag=direct
+	[ "$status" -ne 0 ]
+	[[ $output == *"Input/output error"* ]]
+	run dd if=/dev/zero of="$dev" bs=4k count=1 seek=$((65536 / 8)) oflag=direct
+	[ "$status" -ne 0 ]
+	# half of it is on the good side
+	run dd if="$dev" of=/dev/null bs=64k count=1 iflag=direct,skip_bytes skip=$(((65536 - 64) * 512))
+	[ "$status" -ne 0 ]
+	dd if="$dev" of=/dev/null bs=4k count=16 iflag=direct
+	[ "$(stat_of 0 failed)" -ge 3 ]
+}
+
+@test "a_stuck_backing_is_waited_for" {
+	null_blk nb 64
+	dmsetup create stuck --table "0 131072 linear /dev/nb 0"
+	dev=$(ublk-bpf add loop -n 0 -f /dev/mapper/stuck)
+	echo 200 >/sys/block/ublkb0/queue/io_timeout
+	dmsetup suspend --noflush --nolockfs stuck
+	dd if="$dev" of=/dev/null bs=4k count=4 iflag=direct,nonblock &
+	reader=$!
+	sleep 2
+	kill -0 $reader
+	dmsetup resume stuck
+	wait $reader
+	[ "$(stat_of 0 failed)" = 0 ]
+}
+
+@test "file_on_ext4_goes_inline_and_by_worker" {
+	image_on ext4 64M
+	dev=$(ublk-bpf add loop -n 0 -f /mnt/below/image)
+	verify "$dev" --bsrange=4k-128k
+	verify "$dev" --rw=randrw --size=32M
+	[ "$(stat_of 0 fwd_inline)" -gt 0 ]
+	[ "$(stat_of 0 fwd_worker)" -gt 0 ]
+	[ "$(stat_of 0 redirected)" = 0 ]
+	[ "$(stat_of 0 failed)" = 0 ]
+}
+
+@test "file_on_xfs_verifies" {
+	image_on xfs 64M
+	dev=$(ublk-bpf add loop -n 0 -f /mnt/below/image)
+	verify "$dev" --bsrange=4k-128k
+	verify "$dev" --direct=0 --ioengine=psync --size=16M
+}
+
+@test "file_on_tmpfs_verifies" {
+	truncate -s 32M /tmp/image
+	dev=$(ublk-bpf add loop -n 0 -f /tmp/image)
+	verify "$dev" --bsrange=4k-128k
+	ublk-bpf del -n 0
+	rm /tmp/image
+}
+
+@test "file_on_a_4k_disk_makes_a_4k_device" {
+	image_on ext4 64M blocksize=4096
+	dev=$(ublk-bpf add loop -n 0 -f /mnt/below/image)
+	[ "$(blockdev --getss "$dev")" = 4096 ]
+	verify "$dev" --bsrange=4k-64k
+	run dd if="$dev" of=/dev/null bs=512 count=1 iflag=direct
+	[ "$status" -ne 0 ]
+}
+
+@test "reads_past_the_end_of_the_file_are_zeroes" {
+	image_on ext4 4M
+	dd if=/dev/urandom of=/mnt/below/image bs=1M count=4 conv=notrunc
+	dev=$(ublk-bpf add loop -n 0 -f /mnt/below/image)
+	truncate -s $((1048576 + 100)) /mnt/below/image
+	{ cat /mnt/below/image; head -c $((3145728 - 100)) /dev/zero; } | sha256sum >/tmp/want
+	dd if="$dev" bs=1M count=4 iflag=direct | sha256sum >/tmp/got
+	diff /tmp/want /tmp/got
+	dd if="$dev" bs=4k count=1024 iflag=direct | sha256sum >/tmp/got
+	diff /tmp/want /tmp/got
+	[ "$(stat_of 0 failed)" = 0 ]
+}
+
+@test "file_system_on_a_file_survives" {
+	image_on ext4 256M
+	dev=$(ublk-bpf add loop -n 0 -f /mnt/below/image)
+	mkfs.ext4 -q "$dev"
+	mount "$dev" /mnt/above
+	cp -a driver lib cli /mnt/above/
+	umount /mnt/above
+	mount "$dev" /mnt/above
+	diff -r driver /mnt/above/driver
+	diff -r lib /mnt/above/lib
+	umount /mnt/above
+	fsck.ext4 -fn "$dev"
+	[ "$(stat_of 0 redirected)" = 0 ]
+}
+
+@test "the_submitters_file_size_limit_is_not_the_devices" {
+	image_on ext4 64M
+	dev=$(ublk-bpf add loop -n 0 -f /mnt/below/image)
+	(
+		ulimit -f 1
+		dd if=/dev/zero of="$dev" bs=4k count=4 seek=1000 oflag=direct
+	)
+}
+
+@test "a_mounted_device_is_not_deleted_unless_forced" {
+	image_on ext4 64M
+	dev=$(ublk-bpf add loop -n 0 -f /mnt/below/image)
+	mkfs.ext4 -q "$dev"
+	mount "$dev" /mnt/above
+	run ublk-bpf del -n 0
+	[ "$status" -eq 1 ]
+	[[ $output == *ublkb0* ]]
+	umount /mnt/above
+	ublk-bpf del -n 0
+}
+
+@test "deleting_works_when_the_server_was_killed" {
+	null_blk nb 64
+	dev=$(ublk-bpf add loop -n 0 -f /dev/nb)
+	dd if="$dev" of=/dev/null bs=4k count=16 iflag=direct
+	kill -KILL "$(ublk-bpf list --json -n 0 | jq '.[0].server_pid')"
+	sleep 1
+	ublk-bpf del -n 0
+	[ ! -e /dev/ublkb0 ]
+	# the backing is free again
+	dev=$(ublk-bpf add loop -n 0 -f /dev/nb)
+}
+
+# $1: a word the sentence must have, then the arguments
+refused() {
+	run ublk-bpf add loop -n 0 "${@:2}"
+	echo "$output"
+	[ "$status" -eq 1 ]
+	[ "${#lines[@]}" -eq 1 ]
+	[[ $output == *"$1"* ]]
+	[ ! -e /dev/ublkb0 ]
+	[ ! -e /dev/ublkc0 ]
+}
+
+@test "backings_that_cannot_be_used_are_refused_with_a_sentence" {
+	image_on ext4 1M
+	refused "no such file" -f /mnt/below/missing
+	refused "directory" -f /mnt/below
+	refused "empty" -f <(:) || refused "neither a regular file" -f /dev/null
+	truncate -s 0 /mnt/below/empty
+	refused "empty" -f /mnt/below/empty
+	truncate -s 1000 /mnt/below/odd
+	refused "multiple" -f /mnt/below/odd
+	refused "multiple" -f /mnt/below/image,start=100
+	refused "outside" -f /mnt/below/image,start=1M
+	refused "in use" -f /dev/nb
+	flock /mnt/below/image sleep 100 &
+	locker=$!
+	sleep 1
+	refused "locked" -f /mnt/below/image
+	kill $locker
+	wait $locker || true
+	pkill -f 'sleep 100' || true
+	ublk-bpf add loop -n 1 -f /mnt/below/image
+	refused "locked" -f /mnt/below/image
+	null_blk other 16
+	ublk-bpf add loop -n 2 -f /dev/other
+	refused "in use" -f /dev/other
+}

@@ -1,6 +1,7 @@
 # ublk-bpf: make, make install on the machine it is for; make demo, make test,
 # make bench anywhere. Outputs go to $(O).
 KREL ?= $(shell uname -r)
+DEPMOD ?= depmod
 O := build
 V ?= 0
 Q := $(if $(filter 1,$(V)),,@)
@@ -17,7 +18,7 @@ include user.mk
 install: all install-user
 	$(Q)install -D -m 644 $(O)/driver/$(KREL)/ublk_drv.ko \
 		$(DESTDIR)/lib/modules/$(KREL)/updates/ublk_drv.ko
-	$(Q)depmod $(if $(DESTDIR),-b $(DESTDIR)) $(KREL)
+	$(Q)$(DEPMOD) $(if $(DESTDIR),-b $(DESTDIR)) $(KREL)
 	$(Q)if [ -z "$(DESTDIR)" ] && [ -e /sys/module/ublk_drv ] && [ "$(KREL)" = "$$(uname -r)" ] && \
 	   [ ! -e /sys/module/ublk_drv/parameters/hooks ]; then \
 		echo "installed, but the distribution's ublk_drv is loaded: delete its devices, then: rmmod ublk_drv && modprobe ublk_drv" >&2; \
@@ -25,7 +26,7 @@ install: all install-user
 
 uninstall: uninstall-user
 	$(Q)rm -f $(DESTDIR)/lib/modules/$(KREL)/updates/ublk_drv.ko
-	$(Q)depmod $(if $(DESTDIR),-b $(DESTDIR)) $(KREL)
+	$(Q)$(DEPMOD) $(if $(DESTDIR),-b $(DESTDIR)) $(KREL)
 
 # The pieces of the tests that are compiled, in the sandbox.
 UNIT := $(patsubst tests/unit/%.c,$(O)/tests-unit/%,$(wildcard tests/unit/*.c))

@@ -18,6 +18,11 @@
 #define WQ_PERCPU		0
 #endif
 
+/* 6.19: metadata of a device's I/O */
+#ifndef UBLK_F_INTEGRITY
+#define UBLK_F_INTEGRITY	0
+#endif
+
 /* 7.3: the bytes that an iterator has passed of its current bvec have a new name */
 static inline unsigned int ublk_bpf_bvec_done(const struct bvec_iter *iter)
 {

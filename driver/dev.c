@@ -106,7 +106,6 @@ static struct ublk_bpf_dev *ublk_bpf_alloc(const struct ublksrv_ctrl_dev_info *i
 		return NULL;
 	dev->nr_queues = nr_queues;
 	dev->dev_id = info->dev_id;
-	init_waitqueue_head(&dev->dying_wait);
 	dev->counters = alloc_percpu(struct ublk_bpf_counters);
 	if (!dev->counters)
 		goto free;
@@ -139,7 +138,8 @@ int ublk_bpf_do_alloc_tag_set(struct blk_mq_tag_set *set, const struct ublksrv_c
 	struct ublk_bpf_dev *dev;
 	int err;
 
-	if (info->flags & (UBLK_F_ZONED | UBLK_F_NEED_GET_DATA | UBLK_F_UNPRIVILEGED_DEV))
+	if (info->flags & (UBLK_F_ZONED | UBLK_F_NEED_GET_DATA | UBLK_F_UNPRIVILEGED_DEV |
+			   UBLK_F_INTEGRITY))
 		return -EINVAL;
 
 	dev = ublk_bpf_alloc(info);
@@ -166,6 +166,7 @@ void ublk_bpf_do_stop_dev(struct ublk_bpf_dev *dev)
 {
 	ublk_bpf_detach(dev);
 	ublk_bpf_clear_slots(dev);
+	dev->dma_alignment = 0;
 }
 
 void ublk_bpf_do_free_dev(struct ublk_bpf_dev *dev)
@@ -190,6 +191,7 @@ void ublk_bpf_do_stack_limits(struct ublk_bpf_dev *dev, struct queue_limits *lim
 		lim->dma_alignment = max(lim->dma_alignment, backing->dma_alignment);
 		percpu_ref_put(&backing->ref);
 	}
+	dev->dma_alignment = lim->dma_alignment;
 }
 
 static void ublk_bpf_get_stats(struct ublk_bpf_dev *dev, struct ublk_bpf_stats *stats)
@@ -289,7 +291,8 @@ int ublk_bpf_do_ctrl_cmd(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 cmd_
 	case UBLK_U_CMD_BPF_GET_SLOT:
 		if (!ublk_bpf_slot_arg_ok(&arg.slot, false))
 			return -EINVAL;
-		return ublk_bpf_get_slot_fd(dev, mutex, arg.slot.slot);
+		return ublk_bpf_get_slot(dev, mutex, arg.slot.slot, addr +
+					 offsetof(struct ublk_bpf_slot, fd));
 
 	default:
 		if (memchr_inv(&arg.stats, 0, sizeof(arg.stats)))

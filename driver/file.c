@@ -135,6 +135,12 @@ static void ublk_bpf_file_zero(struct ublk_bpf_fwd *fwd)
 	}
 }
 
+/* What a file says that cannot do it without waiting; ext4 has both words. */
+static bool ublk_bpf_would_wait(long ret)
+{
+	return ret == -EAGAIN || ret == -EOPNOTSUPP;
+}
+
 /*
  * What a read or write of the file said: an error, or bytes of the rest.
  * Context: any, hard interrupt too. The range ends, or goes on in a worker.
@@ -144,7 +150,7 @@ static void ublk_bpf_file_done(struct ublk_bpf_fwd *fwd, long ret)
 	struct ublk_bpf_backing *backing = fwd->range.backing;
 	bool write = req_op(fwd->tag->rq) == REQ_OP_WRITE;
 
-	if (ret == -EAGAIN && fwd->iocb.ki_flags & IOCB_NOWAIT)
+	if (ublk_bpf_would_wait(ret) && fwd->iocb.ki_flags & IOCB_NOWAIT)
 		goto again;
 	if (ret < 0) {
 		ublk_bpf_file_end(fwd, ret);
@@ -253,7 +259,8 @@ static long ublk_bpf_file_start(struct ublk_bpf_fwd *fwd, bool nowait)
  */
 bool ublk_bpf_file_submit(struct ublk_bpf_fwd *fwd, bool nowait)
 {
-	const struct cred *cred = fwd->range.backing->io_file->f_cred;
+	/* the range may end in here, and its file with it */
+	const struct cred *cred = get_cred(fwd->range.backing->io_file->f_cred);
 	const struct cred *old_cred = override_creds(cred);
 	unsigned int noio = memalloc_noio_save();
 	struct ublk_bpf_plug plug;
@@ -264,10 +271,11 @@ bool ublk_bpf_file_submit(struct ublk_bpf_fwd *fwd, bool nowait)
 	ublk_bpf_finish_plug(&plug);
 	memalloc_noio_restore(noio);
 	revert_creds(old_cred);
+	put_cred(cred);
 
 	if (ret == -EIOCBQUEUED)
 		return true;
-	if (nowait && ret == -EAGAIN)
+	if (nowait && ublk_bpf_would_wait(ret))
 		return false;
 	/* no file system restarts a system call here */
 	if (ret == -ERESTARTSYS || ret == -ERESTARTNOINTR || ret == -ERESTARTNOHAND ||

@@ -32,6 +32,7 @@ static struct bio_set ublk_bpf_clones;
 static struct kmem_cache *ublk_bpf_fwd_cache;
 static mempool_t *ublk_bpf_fwds;
 struct workqueue_struct *ublk_bpf_wq;
+struct workqueue_struct *ublk_bpf_free_wq;
 
 /*
  * While the block layer flushes a task's plug, current->plug is still set, and
@@ -291,10 +292,19 @@ void ublk_bpf_free_fwd(struct ublk_bpf_fwd *fwd)
 		mempool_free(fwd, ublk_bpf_fwds);
 }
 
-static void ublk_bpf_submit_range(struct ublk_bpf_tag *tag, const struct ublk_bpf_range *range)
+/*
+ * A plug of several queues that is being flushed keeps the requests of the other
+ * queues, with their tags, until we return: if the backing is one of them we
+ * would wait for ourselves.
+ */
+static bool ublk_bpf_outer_holds_tags(const struct blk_plug *outer)
 {
-	/* in the server's task io_uring's lock may be held: nothing may wait there */
-	bool here = !test_bit(UBLK_BPF_IO_F_SERVER, &tag->io.flags);
+	return outer && outer->multiple_queues && !rq_list_empty(&outer->mq_list);
+}
+
+static void ublk_bpf_submit_range(struct ublk_bpf_tag *tag, const struct ublk_bpf_range *range,
+				  bool here)
+{
 	struct ublk_bpf_dev *dev = tag->q->dev;
 	struct ublk_bpf_fwd *fwd;
 
@@ -317,12 +327,17 @@ static void ublk_bpf_submit_range(struct ublk_bpf_tag *tag, const struct ublk_bp
 
 /*
  * Send what the last call recorded. Context: task, may sleep, outside of the
- * program's RCU section; tag->pending is held. @plugged: by the caller.
+ * program's RCU section; tag->pending is held. @batch: the list it
+ * comes with, plugged already, or NULL.
  */
-void ublk_bpf_submit_ranges(struct ublk_bpf_tag *tag, bool plugged)
+void ublk_bpf_submit_ranges(struct ublk_bpf_tag *tag, const struct ublk_bpf_plug *batch)
 {
+	const struct blk_plug *outer = batch ? batch->outer : current->plug;
+	/* in the server's task io_uring's lock may be held: nothing may wait there */
+	bool here = !test_bit(UBLK_BPF_IO_F_SERVER, &tag->io.flags) &&
+		    !ublk_bpf_outer_holds_tags(outer);
 	/* one clone in an unplugged submission needs no plug: it has its own turn */
-	bool plug = !plugged && (current->plug || tag->nr_ranges > 1);
+	bool plug = !batch && (current->plug || tag->nr_ranges > 1);
 	struct ublk_bpf_plug private;
 
 	if (!tag->nr_ranges)
@@ -330,7 +345,7 @@ void ublk_bpf_submit_ranges(struct ublk_bpf_tag *tag, bool plugged)
 	if (plug)
 		ublk_bpf_start_plug(&private);
 	for (unsigned int i = 0; i < tag->nr_ranges; i++)
-		ublk_bpf_submit_range(tag, &tag->ranges[i]);
+		ublk_bpf_submit_range(tag, &tag->ranges[i], here);
 	if (plug)
 		ublk_bpf_finish_plug(&private);
 	tag->nr_ranges = 0;
@@ -356,8 +371,13 @@ int ublk_bpf_forward_init(void)
 	ublk_bpf_wq = alloc_workqueue("ublk_bpf", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
 	if (!ublk_bpf_wq)
 		goto destroy_pool;
+	ublk_bpf_free_wq = alloc_workqueue("ublk_bpf_free", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
+	if (!ublk_bpf_free_wq)
+		goto destroy_wq;
 	return 0;
 
+destroy_wq:
+	destroy_workqueue(ublk_bpf_wq);
 destroy_pool:
 	mempool_destroy(ublk_bpf_fwds);
 destroy_cache:
@@ -370,6 +390,7 @@ exit_bioset:
 void ublk_bpf_forward_exit(void)
 {
 	destroy_workqueue(ublk_bpf_wq);
+	destroy_workqueue(ublk_bpf_free_wq);
 	mempool_destroy(ublk_bpf_fwds);
 	kmem_cache_destroy(ublk_bpf_fwd_cache);
 	bioset_exit(&ublk_bpf_clones);

@@ -133,6 +133,7 @@ struct ublk_bpf_counters {
 struct ublk_bpf_dev {
 	struct ublk_bpf_prog __rcu	*prog;	/* RCU and SRCU to read, ops_lock to write */
 	bool				fail;	/* its program is gone, no fallback */
+	bool				has_release;	/* its program, now or last */
 	struct ublk_bpf_counters __percpu *counters;
 	struct ublk_bpf_backing __rcu	*slots[UBLK_BPF_MAX_SLOTS];	/* ub->mutex to write */
 	u64				cookie;
@@ -143,7 +144,7 @@ struct ublk_bpf_dev {
 	struct ublk_bpf_prog		*listed;	/* whose list prog_node is on, ops_lock */
 	struct list_head		prog_node;
 	atomic_t			dying_slots;
-	wait_queue_head_t		dying_wait;
+	unsigned int			dma_alignment;	/* the disk's mask, 0: no disk; ub->mutex */
 	const struct blk_mq_ops		*stock_ops;
 	struct blk_mq_ops		mq_ops;		/* stock_ops with our queue_rqs */
 	struct blk_mq_tag_set		*set;
@@ -190,7 +191,7 @@ void ublk_bpf_start_plug(struct ublk_bpf_plug *plug);
 void ublk_bpf_finish_plug(struct ublk_bpf_plug *plug);
 int ublk_bpf_record(struct ublk_bpf_tag *tag, u32 off, u32 bytes, u32 slot, u64 pos);
 void ublk_bpf_drop_ranges(struct ublk_bpf_tag *tag);
-void ublk_bpf_submit_ranges(struct ublk_bpf_tag *tag, bool plugged);
+void ublk_bpf_submit_ranges(struct ublk_bpf_tag *tag, const struct ublk_bpf_plug *batch);
 
 void ublk_bpf_free_fwd(struct ublk_bpf_fwd *fwd);
 int ublk_bpf_forward_init(void);
@@ -203,10 +204,11 @@ bool ublk_bpf_file_submit(struct ublk_bpf_fwd *fwd, bool nowait);
 /* slot.c */
 int ublk_bpf_set_slot(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot, int fd);
 int ublk_bpf_clear_slot(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot);
-int ublk_bpf_get_slot_fd(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot);
+int ublk_bpf_get_slot(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot, s32 __user *to);
 void ublk_bpf_clear_slots(struct ublk_bpf_dev *dev);
 struct ublk_bpf_backing *ublk_bpf_backing_tryget(struct ublk_bpf_dev *dev, u32 slot);
 
-extern struct workqueue_struct *ublk_bpf_wq;
+extern struct workqueue_struct *ublk_bpf_wq;		/* I/O */
+extern struct workqueue_struct *ublk_bpf_free_wq;	/* backings: never behind I/O */
 
 #endif

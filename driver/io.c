@@ -133,6 +133,9 @@ static void ublk_bpf_end_request(struct request *rq, blk_status_t status, unsign
 {
 	bool whole = bytes == blk_rq_bytes(rq);
 
+	/* what a worker sent for the server's I/O may end in an interrupt */
+	server = server && in_task() && !irqs_disabled();
+
 	if (whole && !status && blk_mq_add_to_batch(rq, iob, false, blk_mq_end_request_batch))
 		return;
 	if (server)
@@ -190,6 +193,8 @@ static void ublk_bpf_finish(struct ublk_bpf_tag *tag, struct io_comp_batch *iob)
 	}
 
 	/* from here on the tag may serve another I/O */
+	if (res == -EAGAIN)
+		res = -EIO;	/* io_uring would issue it again, and for ever */
 	if (res < 0) {
 		ublk_bpf_count(dev, failed, 1);
 		ublk_bpf_end_request(rq, errno_to_blk_status(res), 0, server, NULL);
@@ -384,5 +389,7 @@ bool ublk_bpf_do_complete_rq(struct request *rq, int *res)
 /* Is the request with a program or with its backings? Context: time-out work. */
 bool ublk_bpf_owns(struct ublk_bpf_queue *q, struct request *rq)
 {
-	return test_bit(UBLK_BPF_IO_F_OWNED, &q->tags[rq->tag].io.flags);
+	int tag = READ_ONCE(rq->tag);	/* a requeue with a scheduler takes it away */
+
+	return tag >= 0 && test_bit(UBLK_BPF_IO_F_OWNED, &q->tags[tag].io.flags);
 }

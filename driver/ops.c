@@ -122,6 +122,8 @@ void ublk_bpf_release(struct ublk_bpf_dev *dev, struct ublk_bpf_io *io)
 {
 	struct ublk_bpf_prog *prog;
 
+	if (!READ_ONCE(dev->has_release))
+		return;		/* most have none, and this is once an I/O */
 	rcu_read_lock();
 	prog = rcu_dereference(dev->prog);
 	if (prog && prog->ops->release_io_cmd)
@@ -165,6 +167,7 @@ int ublk_bpf_attach(struct ublk_bpf_dev *dev, const struct ublk_bpf_attach *arg)
 		dev->prog_id = arg->prog_id;
 		dev->state = UBLK_BPF_STATE_ATTACHED;
 		WRITE_ONCE(dev->fail, false);
+		WRITE_ONCE(dev->has_release, prog->ops->release_io_cmd);
 		dev->listed = prog;
 		list_add(&dev->prog_node, &prog->devs);
 		rcu_assign_pointer(dev->prog, prog);

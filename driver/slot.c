@@ -13,6 +13,8 @@
 #include <linux/fs.h>
 #include <linux/slab.h>
 #include <linux/stat.h>
+#include <linux/uaccess.h>
+#include <linux/wait_bit.h>
 #include "internal.h"
 
 /* Get the backing of a slot, NULL when it is empty. Context: any. */
@@ -41,8 +43,8 @@ static void ublk_bpf_backing_free_work(struct work_struct *work)
 	__fput_sync(backing->file);
 	percpu_ref_exit(&backing->ref);
 	kfree_rcu_mightsleep(backing);
-	if (atomic_dec_and_test(&dev->dying_slots))
-		wake_up_all(&dev->dying_wait);
+	/* the device may go at once: no wait queue of its own is touched */
+	atomic_dec_and_wake_up(&dev->dying_slots);
 }
 
 /* Context: any, a bio's end. */
@@ -50,7 +52,7 @@ static void ublk_bpf_backing_release(struct percpu_ref *ref)
 {
 	struct ublk_bpf_backing *backing = container_of(ref, struct ublk_bpf_backing, ref);
 
-	queue_work(ublk_bpf_wq, &backing->free_work);
+	queue_work(ublk_bpf_free_wq, &backing->free_work);
 }
 
 /* The smallest unit of direct I/O to a file: in the file, and in memory. */
@@ -137,6 +139,13 @@ free:
 	return ERR_PTR(err);
 }
 
+/* A backing that was never in a slot: goes like one that was. */
+static void ublk_bpf_backing_drop(struct ublk_bpf_backing *backing)
+{
+	atomic_inc(&backing->dev->dying_slots);
+	percpu_ref_kill(&backing->ref);
+}
+
 /* Put @backing, or nothing, into a slot; what was there goes when its I/O ends. */
 static bool ublk_bpf_swap_slot(struct ublk_bpf_dev *dev, u32 slot,
 			       struct ublk_bpf_backing *backing)
@@ -154,7 +163,7 @@ static bool ublk_bpf_swap_slot(struct ublk_bpf_dev *dev, u32 slot,
 /* Not under ub->mutex: a backing may take its time. */
 static int ublk_bpf_wait_dying(struct ublk_bpf_dev *dev)
 {
-	return wait_event_killable(dev->dying_wait, !atomic_read(&dev->dying_slots)) ? -EINTR : 0;
+	return wait_var_event_killable(&dev->dying_slots, !atomic_read(&dev->dying_slots)) ? -EINTR : 0;
 }
 
 /* See struct ublk_bpf_slot in the uapi. Context: task, without ub->mutex. */
@@ -176,6 +185,12 @@ int ublk_bpf_set_slot(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot, i
 	}
 
 	mutex_lock(mutex);
+	if (dev->dma_alignment && backing->dma_alignment > dev->dma_alignment) {
+		/* the disk lets in buffers that this backing cannot take */
+		mutex_unlock(mutex);
+		ublk_bpf_backing_drop(backing);
+		return -EINVAL;
+	}
 	replaced = ublk_bpf_swap_slot(dev, slot, backing);
 	mutex_unlock(mutex);
 
@@ -195,8 +210,8 @@ int ublk_bpf_clear_slot(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot)
 	return had ? ublk_bpf_wait_dying(dev) : -ENOENT;
 }
 
-/* Return: a new descriptor of the slot's own open file, or a negative errno. */
-int ublk_bpf_get_slot_fd(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot)
+/* Store a new descriptor of the slot's own open file at @to. */
+int ublk_bpf_get_slot(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot, s32 __user *to)
 {
 	struct ublk_bpf_backing *backing;
 	struct file *file = NULL;
@@ -215,9 +230,17 @@ int ublk_bpf_get_slot_fd(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot
 
 	fd = get_unused_fd_flags(O_CLOEXEC);
 	if (fd < 0)
-		fput(file);
-	else
-		fd_install(fd, file);
+		goto put_file;
+	if (put_user(fd, to)) {
+		put_unused_fd(fd);
+		fd = -EFAULT;
+		goto put_file;
+	}
+	fd_install(fd, file);
+	return 0;
+
+put_file:
+	fput(file);
 	return fd;
 }
 
@@ -226,5 +249,5 @@ void ublk_bpf_clear_slots(struct ublk_bpf_dev *dev)
 {
 	for (u32 slot = 0; slot < UBLK_BPF_MAX_SLOTS; slot++)
 		ublk_bpf_swap_slot(dev, slot, NULL);
-	wait_event(dev->dying_wait, !atomic_read(&dev->dying_slots));
+	wait_var_event(&dev->dying_slots, !atomic_read(&dev->dying_slots));
 }

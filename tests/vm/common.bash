@@ -18,11 +18,16 @@ common_setup() {
 klog() { dmesg | sed -n "/$mark/,\$p"; }
 
 common_teardown() {
-	local bad ids
+	local ids
 	ids=$(ublk-bpf list --json 2>/dev/null | jq -r '.[].id' 2>/dev/null)
 	for id in $ids; do
 		ublk-bpf del --force -n "$id" || echo "# cannot delete device $id"
 	done
+	log_is_clean
+}
+
+log_is_clean() {
+	local bad
 	bad=$(klog | grep -E 'WARNING:|BUG:|Oops|refcount_t|Call Trace|general protection|INFO: task .* blocked|lockdep' || true)
 	if [ -n "$bad" ]; then
 		echo "the kernel complained:"
@@ -53,3 +58,42 @@ no_null_blk() {
 	echo 0 >"/sys/kernel/config/nullb/$1/power"
 	rmdir "/sys/kernel/config/nullb/$1"
 }
+
+# Fail, and say what there is, unless $1 is $2.
+is() {
+	[ "$1" = "$2" ] || { echo "there is '$1', not '$2'"; return 1; }
+}
+
+# Fail, and show it, unless text $1 has what matches the regular expression $2.
+has() {
+	grep -qE -- "$2" <<<"$1" || { printf "no '%s' in:\n%s\n" "$2" "$1"; return 1; }
+}
+
+# Run "$@" in the background, until it says "ready"; $background is its id.
+background() {
+	local said=$BATS_TEST_TMPDIR/said.$RANDOM
+	"$@" >"$said" 2>&1 3>&- &
+	background=$!
+	all_background+=" $background"
+	for _ in $(seq 400); do
+		grep -q '^ready' "$said" && return
+		kill -0 "$background" 2>/dev/null || break
+		sleep 0.05
+	done
+	echo "'$*' is not ready:"
+	cat "$said"
+	return 1
+}
+
+# End what background() started, and all null_blk.
+no_background() {
+	local name
+	# shellcheck disable=SC2086
+	[ -z "$all_background" ] || kill -KILL $all_background 2>/dev/null || true
+	for name in /sys/kernel/config/nullb/*/; do
+		[ ! -d "$name" ] || no_null_blk "$(basename "$name")" || true
+	done
+}
+
+# Number $1 of the map that the programs of tests/progs count in.
+count_of() { "$tools/map" counts "$1"; }

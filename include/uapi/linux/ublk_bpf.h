@@ -25,8 +25,8 @@
 /*
  * The device can take a program. Asked for in ublksrv_ctrl_dev_info.flags at
  * ADD_DEV; a driver that knows nothing of it clears it there. ADD_DEV fails
- * with -EINVAL when it comes with UBLK_F_ZONED, UBLK_F_NEED_GET_DATA or
- * UBLK_F_UNPRIVILEGED_DEV.
+ * with -EINVAL when it comes with UBLK_F_ZONED, UBLK_F_NEED_GET_DATA,
+ * UBLK_F_UNPRIVILEGED_DEV or UBLK_F_INTEGRITY.
  */
 #define UBLK_F_BPF		(1ULL << 63)
 
@@ -83,7 +83,9 @@ struct ublk_bpf_detach {
  * @reserved:	zero
  *
  * Errors: -EINVAL slot out of range, or the file cannot be a backing (no
- * regular file or block device, opened write-only, no direct I/O); -EBADF no
+ * regular file or block device, opened write-only, no direct I/O, or on a
+ * started disk one that needs memory aligned more than the disk asks for);
+ * -EINTR killed while the old backing's I/O ended: the slot is changed; -EBADF no
  * such descriptor; -ELOOP it is this very device; -ENOENT clear, get: empty.
  * Setting a used slot replaces the backing; I/O in flight ends on the old one
  * before the command returns.

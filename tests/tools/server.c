@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * server ID SERVE|AGAIN|ONCE|EIO [FILE]...
+ *
+ * A device of 128 MiB that can take a program but brings none, with the files
+ * as its slots 0, 1, ...; "ready" once it is there. What is redirected at 16 MiB
+ * and above, below 120 MiB, gets: SERVE, file 0 (zeroes without); AGAIN: always -EAGAIN;
+ * ONCE: -EAGAIN the first time that the position is asked for; EIO: that.
+ * The rest, which udev reads, is always served.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "ublk_bpf.h"
+
+#define MIB		(1ULL << 20)
+#define BYTES		(128 * MIB)
+#define FIRST		(16 * MIB)
+#define LAST		(120 * MIB)
+#define MAX_FILES	4
+
+static struct ublk_bpf_backing backings[MAX_FILES];
+static const char *policy;
+static bool asked[BYTES / 512];
+
+static int server_init(struct ublk_bpf_dev *dev, const struct ublk_bpf_args *args)
+{
+	unsigned int i;
+	int ret;
+
+	for (i = 0; i < args->nr_files; i++) {
+		ret = ublk_bpf_backing_open(dev, &args->files[i], false, &backings[i]);
+		if (!ret)
+			ret = ublk_bpf_dev_set_backing(dev, i, &backings[i]);
+		if (ret)
+			return ret;
+	}
+	ublk_bpf_dev_params(dev)->basic.attrs |= UBLK_ATTR_VOLATILE_CACHE | UBLK_ATTR_FUA;
+	ublk_bpf_dev_set_size(dev, BYTES);
+	return 0;
+}
+
+static int serve(struct ublk_bpf_dev *dev, const struct ublksrv_io_desc *iod, void *buf)
+{
+	size_t bytes = (size_t)iod->nr_sectors << 9;
+
+	if (ublk_bpf_dev_args(dev)->nr_files)
+		return ublk_bpf_backing_io(&backings[0], iod, buf);
+	if (ublksrv_get_op(iod) == UBLK_IO_OP_FLUSH)
+		return 0;
+	if (ublksrv_get_op(iod) == UBLK_IO_OP_READ)
+		memset(buf, 0, bytes);
+	return bytes;
+}
+
+static int server_handle_io(struct ublk_bpf_dev *dev, unsigned int queue, unsigned int tag,
+			    const struct ublksrv_io_desc *iod, void *buf)
+{
+	__u64 pos = iod->start_sector << 9;
+
+	if (ublksrv_get_op(iod) == UBLK_IO_OP_FLUSH || pos < FIRST || pos >= LAST)
+		return serve(dev, iod, buf);
+	if (!strcmp(policy, "AGAIN"))
+		return -EAGAIN;
+	if (!strcmp(policy, "ONCE") && !asked[iod->start_sector]) {
+		asked[iod->start_sector] = true;
+		return -EAGAIN;
+	}
+	if (!strcmp(policy, "EIO"))
+		return -EIO;
+	return serve(dev, iod, buf);
+}
+
+static const struct ublk_bpf_target server_target = {
+	.name		= "server",
+	.init		= server_init,
+	.handle_io	= server_handle_io,
+};
+
+int main(int argc, char **argv)
+{
+	static struct ublk_bpf_file files[MAX_FILES];
+	struct ublk_bpf_args args = { .files = files };
+	struct ublk_bpf_dev *dev;
+	int i, ret;
+
+	if (argc < 3 || argc > 3 + MAX_FILES) {
+		fprintf(stderr, "server ID SERVE|AGAIN|ONCE|EIO [FILE]...\n");
+		return 2;
+	}
+	args.dev_id = atoi(argv[1]);
+	policy = argv[2];
+	for (i = 3; i < argc; i++)
+		files[args.nr_files++].path = argv[i];
+
+	ret = ublk_bpf_dev_new(&server_target, &args, &dev);
+	if (!ret)
+		ret = ublk_bpf_dev_start(dev);
+	if (ret) {
+		fprintf(stderr, "server: %s\n", ublk_bpf_dev_error(dev));
+		return 1;
+	}
+	puts("ready");
+	fflush(stdout);
+	ret = ublk_bpf_dev_wait(dev);
+	ublk_bpf_dev_end(dev, ret != 0);
+	ublk_bpf_dev_free(dev);
+	return ret < 0;
+}

@@ -1,5 +1,6 @@
 # A server in 7.x's batch mode beside a program: every other tag is redirected.
 # kernels: 7.3
+# shellcheck disable=SC2154 # tools and progs are common.bash's
 load common
 
 teardown() {
@@ -16,7 +17,7 @@ teardown() {
 	fio --name=b --filename=/dev/ublkb0 --direct=1 --ioengine=psync --rw=randwrite --bs=4k \
 		--size=1M
 	[ "$(stat_of 0 redirected)" -gt 10 ]
-	[ "$(stat_of 0 done)" -gt 100 ]
+	[ "$(stat_of 0 "done")" -gt 100 ]
 	[ "$(stat_of 0 failed)" = 0 ]
 	# -EAGAIN of the server: the program is asked again, and redirects again
 	run fio --name=b --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=read --bs=4k \
@@ -30,5 +31,5 @@ teardown() {
 	background $tools/batch 0 78
 	udevadm settle
 	dd if=/dev/ublkb0 of=/dev/null bs=64k count=32 iflag=direct
-	[ "$(stat_of 0 done)" -gt 0 ]
+	[ "$(stat_of 0 "done")" -gt 0 ]
 }

@@ -7,7 +7,7 @@ load common
 	[ "$(blockdev --getsize64 "$dev")" = 67108864 ]
 	fio --name=n --filename="$dev" --direct=1 --ioengine=io_uring --rw=randrw --bs=4k \
 		--iodepth=32 --size=64M --io_size=16M
-	[ "$(stat_of 0 done)" -ge 4096 ]
+	[ "$(stat_of 0 "done")" -ge 4096 ]
 	[ "$(stat_of 0 redirected)" = 0 ]
 	[ "$(stat_of 0 failed)" = 0 ]
 }

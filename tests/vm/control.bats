@@ -1,6 +1,7 @@
 # The control commands of include/uapi/linux/ublk_bpf.h: every documented errno.
 # One device, of a server without a program, for all of a test.
 # shellcheck disable=SC2154 # tools, progs, background are common.bash's
+# kernels: 7.3 (nothing here differs between kernels)
 load common
 
 ctrl() { "$tools/ctrl" "$@"; }

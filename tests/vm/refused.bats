@@ -1,6 +1,7 @@
 # Programs that must not load, with what says so: each is an ops table of
 # tests/progs/refused.bpf.c.
 # shellcheck disable=SC2154 # tools, progs, background are common.bash's
+# kernels: 7.3 (the verifier's words differ between kernels)
 load common
 
 # add prog with ops $1 fails and names callback $2; $3 is what the verifier says in

@@ -26,7 +26,7 @@
 #define BPFFS		"/sys/fs/bpf"
 #define MAX_ID_TRIES	16
 #define LOG_BYTES	(1U << 20)
-#define DETAIL_LINES	12
+#define DETAIL_LINES	30	/* 7.3 puts context and advice after the reason */
 
 /* libbpf's print function is global and takes no context. */
 static char libbpf_said[sizeof(((struct ublk_bpf_dev *)0)->detail)];

@@ -227,32 +227,6 @@ static const struct {
 	{ "programs",		check_programs },
 };
 
-static error_t check_parse(int key, char *arg, struct argp_state *state)
-{
-	bool *json = state->input;
-
-	switch (key) {
-	case 'j':
-		*json = true;
-		return 0;
-	case ARGP_KEY_ARG:
-		argp_error(state, "'%s' is one word too many", arg);
-		return 0;
-	}
-	return ARGP_ERR_UNKNOWN;
-}
-
-static const struct argp_option check_options[] = {
-	{ "json", 'j', NULL, 0, "print JSON", 0 },
-	{}
-};
-
-static const struct argp check_argp = {
-	.options = check_options,
-	.parser = check_parse,
-	.doc = "Say whether this machine can run programs, and what to do for each 'no'.",
-};
-
 static struct json_object *finding_json(const char *name, const struct finding *f)
 {
 	struct json_object *json = json_object_new_object();
@@ -268,10 +242,10 @@ static struct json_object *finding_json(const char *name, const struct finding *
 int cmd_check(int argc, char **argv)
 {
 	struct json_object *array = json_object_new_array();
-	bool json = false, ok = true;
+	bool json, ok = true;
 	unsigned int i;
 
-	argp_parse(&check_argp, argc, argv, 0, NULL, &json);
+	json = parse_json_only(argc, argv, "Say whether this machine can run programs, and what to do for each 'no'.");
 	for (i = 0; i < sizeof(checks) / sizeof(checks[0]); i++) {
 		struct finding f = {};
 

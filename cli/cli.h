@@ -31,6 +31,12 @@ int complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Read a number of at most @max; a usage error, and exit, if it is none. */
 unsigned int parse_number(const char *text, unsigned int max, const char *option);
 
+/*
+ * The command line of a command that takes nothing but --json; @doc is its help.
+ * A usage error, and exit, if there is more. Return: is JSON wanted?
+ */
+bool parse_json_only(int argc, char **argv, const char *doc);
+
 /* Open the control device, or complain and return NULL. */
 struct ublk_bpf_ctrl *open_control(void);
 

@@ -32,41 +32,15 @@ static const char *const names[64] = {
 	[63]	= "BPF",
 };
 
-static error_t features_parse(int key, char *arg, struct argp_state *state)
-{
-	bool *json = state->input;
-
-	switch (key) {
-	case 'j':
-		*json = true;
-		return 0;
-	case ARGP_KEY_ARG:
-		argp_error(state, "'%s' is one word too many", arg);
-		return 0;
-	}
-	return ARGP_ERR_UNKNOWN;
-}
-
-static const struct argp_option features_options[] = {
-	{ "json", 'j', NULL, 0, "print JSON", 0 },
-	{}
-};
-
-static const struct argp features_argp = {
-	.options = features_options,
-	.parser = features_parse,
-	.doc = "Show the features of the loaded driver; BPF is what programs need.",
-};
-
 int cmd_features(int argc, char **argv)
 {
 	struct json_object *array = json_object_new_array();
 	struct ublk_bpf_ctrl *ctrl;
-	bool json = false;
+	bool json;
 	__u64 features;
 	int ret, bit;
 
-	argp_parse(&features_argp, argc, argv, 0, NULL, &json);
+	json = parse_json_only(argc, argv, "Show the features of the loaded driver; BPF is what programs need.");
 	ctrl = open_control();
 	if (!ctrl)
 		return EXIT_FAILURE;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* What several commands need. */
+#include <argp.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -26,6 +27,34 @@ int complain(const char *format, ...)
 	va_end(args);
 	fputc('\n', stderr);
 	return EXIT_FAILURE;
+}
+
+static error_t parse_json_key(int key, char *arg, struct argp_state *state)
+{
+	bool *json = state->input;
+
+	switch (key) {
+	case 'j':
+		*json = true;
+		return 0;
+	case ARGP_KEY_ARG:
+		argp_error(state, "'%s' is one word too many", arg);
+		return 0;
+	}
+	return ARGP_ERR_UNKNOWN;
+}
+
+bool parse_json_only(int argc, char **argv, const char *doc)
+{
+	static const struct argp_option options[] = {
+		{ "json", 'j', NULL, 0, "print JSON", 0 },
+		{}
+	};
+	const struct argp argp = { .options = options, .parser = parse_json_key, .doc = doc };
+	bool json = false;
+
+	argp_parse(&argp, argc, argv, 0, NULL, &json);
+	return json;
 }
 
 unsigned int parse_number(const char *text, unsigned int max, const char *option)

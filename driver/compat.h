@@ -6,16 +6,10 @@
 #include <linux/version.h>
 #include <linux/blk-mq.h>
 #include <linux/btf.h>
-#include <linux/workqueue.h>
 
 /* 7.0: arguments of kfuncs are trusted by default */
 #ifndef KF_TRUSTED_ARGS
 #define KF_TRUSTED_ARGS		0
-#endif
-
-/* 6.17: per-CPU workqueues say so */
-#ifndef WQ_PERCPU
-#define WQ_PERCPU		0
 #endif
 
 /* 6.19: metadata of a device's I/O */

@@ -17,7 +17,6 @@
 #include <linux/percpu-refcount.h>
 #include <linux/percpu.h>
 #include <linux/refcount.h>
-#include <linux/wait.h>
 #include <linux/workqueue.h>
 #include "bpf.h"
 #include "compat.h"

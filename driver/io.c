@@ -203,12 +203,6 @@ static void ublk_bpf_finish(struct ublk_bpf_tag *tag, struct io_comp_batch *iob)
 	}
 }
 
-/* The rest is for the server. */
-static void ublk_bpf_redirect(struct ublk_bpf_tag *tag)
-{
-	set_bit(UBLK_BPF_IO_F_REDIRECT, &tag->io.flags);
-}
-
 /*
  * One answer of the program. Return: true to ask again for the rest. What is
  * wrong with the answer becomes the I/O's error, once what was taken is back.
@@ -232,7 +226,7 @@ static bool ublk_bpf_answered(struct ublk_bpf_tag *tag, unsigned long ret)
 		tag->taken = tag->bytes;
 		return false;
 	case UBLK_BPF_IO_REDIRECT:
-		ublk_bpf_redirect(tag);
+		set_bit(UBLK_BPF_IO_F_REDIRECT, &tag->io.flags);
 		ublk_bpf_drop_ranges(tag);
 		return false;
 	case UBLK_BPF_IO_CONTINUE:
@@ -297,7 +291,7 @@ static enum ublk_bpf_answer ublk_bpf_run(struct ublk_bpf_tag *tag, struct reques
 			if (answer == UBLK_BPF_GONE)
 				ublk_bpf_fail_range(tag, -EOPNOTSUPP);
 			else
-				ublk_bpf_redirect(tag);
+				set_bit(UBLK_BPF_IO_F_REDIRECT, &tag->io.flags);
 			break;
 		}
 		if (!ublk_bpf_answered(tag, ret))

@@ -273,10 +273,7 @@ int ublk_bpf_do_ctrl_cmd(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 cmd_
 	case UBLK_U_CMD_BPF_DETACH:
 		if (memchr_inv(&arg.detach, 0, sizeof(arg.detach)))
 			return -EINVAL;
-		mutex_lock(mutex);
-		ret = ublk_bpf_detach(dev);
-		mutex_unlock(mutex);
-		return ret;
+		return ublk_bpf_detach(dev);
 
 	case UBLK_U_CMD_BPF_SET_SLOT:
 		if (!ublk_bpf_slot_arg_ok(&arg.slot, true))

@@ -199,7 +199,8 @@ static void ublk_bpf_unlink(struct ublk_bpf_dev *dev)
  * ublk_bpf_detach - take the program off a device: the server serves it
  * @dev:	the device
  *
- * Context: under ub->mutex, or with nobody else left; sleeps.
+ * Context: task, sleeps until no callback runs any more; a command not under
+ * ub->mutex, so that nothing else of the device waits for that.
  * Return: 0, or -ENOENT when there was nothing to take off.
  */
 int ublk_bpf_detach(struct ublk_bpf_dev *dev)

@@ -90,8 +90,10 @@ static void ublk_bpf_queue_rqs(struct rq_list *list)
 
 static void ublk_bpf_free(struct ublk_bpf_dev *dev)
 {
-	for (unsigned int i = 0; i < dev->nr_queues; i++)
+	for (unsigned int i = 0; i < dev->nr_queues; i++) {
+		kvfree(dev->queues[i].rooms);
 		kvfree(dev->queues[i].tags);
+	}
 	free_percpu(dev->counters);
 	kvfree(dev);
 }
@@ -115,10 +117,12 @@ static struct ublk_bpf_dev *ublk_bpf_alloc(const struct ublksrv_ctrl_dev_info *i
 
 		q->dev = dev;
 		q->tags = kvcalloc(info->queue_depth, sizeof(*q->tags), GFP_KERNEL);
-		if (!q->tags)
+		q->rooms = kvcalloc(info->queue_depth, sizeof(*q->rooms), GFP_KERNEL);
+		if (!q->tags || !q->rooms)
 			goto free;
 		for (unsigned int tag = 0; tag < info->queue_depth; tag++) {
 			q->tags[tag].q = q;
+			q->tags[tag].room = &q->rooms[tag];
 			q->tags[tag].io.iod = &q->tags[tag].iod;
 		}
 	}

@@ -110,7 +110,7 @@ static void ublk_bpf_file_end(struct ublk_bpf_fwd *fwd, int err)
 	kfree(fwd->bvec);
 	percpu_ref_put(&fwd->range.backing->ref);
 	ublk_bpf_free_fwd(fwd);
-	ublk_bpf_put_pending(tag);
+	ublk_bpf_put_io(tag);
 }
 
 /* Past the end of the file there are zeroes. Context: any. */

@@ -10,6 +10,7 @@
 #include <linux/blk-cgroup.h>
 #include <linux/blk-mq.h>
 #include <linux/blkdev.h>
+#include <linux/kthread.h>
 #include <linux/mempool.h>
 #include <linux/slab.h>
 #include "internal.h"
@@ -105,7 +106,7 @@ int ublk_bpf_record(struct ublk_bpf_tag *tag, u32 off, u32 bytes, u32 slot, u64 
 	if (pos > size || bytes > size - pos)
 		goto put;
 
-	tag->ranges[tag->nr_ranges++] = (struct ublk_bpf_range){
+	tag->room->ranges[tag->nr_ranges++] = (struct ublk_bpf_range){
 		.backing	= backing,
 		.pos		= pos,
 		.off		= off,
@@ -113,9 +114,7 @@ int ublk_bpf_record(struct ublk_bpf_tag *tag, u32 off, u32 bytes, u32 slot, u64 
 	};
 	tag->last_off = off;
 	tag->covered = max(tag->covered, off + bytes);
-	/* before the first one nothing else is under way that could touch flags */
-	if (!test_bit(UBLK_BPF_IO_F_RANGES, &tag->io.flags))
-		__set_bit(UBLK_BPF_IO_F_RANGES, &tag->io.flags);
+	__set_bit(UBLK_BPF_IO_F_RANGES, &tag->io.flags);
 	return 0;
 put:
 	percpu_ref_put(&backing->ref);
@@ -126,7 +125,7 @@ put:
 void ublk_bpf_drop_ranges(struct ublk_bpf_tag *tag)
 {
 	while (tag->nr_ranges)
-		percpu_ref_put(&tag->ranges[--tag->nr_ranges].backing->ref);
+		percpu_ref_put(&tag->room->ranges[--tag->nr_ranges].backing->ref);
 	tag->covered = tag->sent;
 }
 
@@ -137,7 +136,7 @@ static void ublk_bpf_end_bio(struct ublk_bpf_tag *tag, struct ublk_bpf_backing *
 	if (unlikely(status))
 		ublk_bpf_fail_range(tag, blk_status_to_errno(status));
 	percpu_ref_put(&backing->ref);
-	ublk_bpf_put_pending(tag);
+	ublk_bpf_put_io(tag);
 }
 
 static void ublk_bpf_clone_end_io(struct bio *bio)
@@ -152,12 +151,13 @@ static void ublk_bpf_clone_end_io(struct bio *bio)
 
 static void ublk_bpf_tag_clone_end_io(struct bio *bio)
 {
-	struct ublk_bpf_tag *tag = container_of(bio, struct ublk_bpf_tag, clone);
-	struct ublk_bpf_backing *backing = tag->clone_backing;
+	struct ublk_bpf_room *room = container_of(bio, struct ublk_bpf_room, clone);
+	struct ublk_bpf_backing *backing = room->clone_backing;
+	struct ublk_bpf_tag *tag = bio->bi_private;
 	blk_status_t status = bio->bi_status;
 
 	bio_uninit(bio);
-	smp_store_release(&tag->clone_busy, false);
+	smp_store_release(&room->clone_busy, false);
 	ublk_bpf_end_bio(tag, backing, status);
 }
 
@@ -169,15 +169,16 @@ static void ublk_bpf_tag_clone_end_io(struct bio *bio)
 static struct bio *ublk_bpf_clone_bio(struct ublk_bpf_tag *tag, struct bio *src,
 				      struct ublk_bpf_backing *backing, bool worker)
 {
+	struct ublk_bpf_room *room = tag->room;
 	struct bio *bio;
 
 	/* without a device: else the cgroup would be looked up twice */
-	if (src && !src->bi_next && !worker && !smp_load_acquire(&tag->clone_busy)) {
-		bio = &tag->clone;
+	if (src && !src->bi_next && !worker && !smp_load_acquire(&room->clone_busy)) {
+		bio = &room->clone;
 		if (unlikely(bio_init_clone(NULL, bio, src, GFP_NOIO)))
 			return NULL;
-		tag->clone_busy = true;
-		tag->clone_backing = backing;
+		room->clone_busy = true;
+		room->clone_backing = backing;
 		bio->bi_end_io = ublk_bpf_tag_clone_end_io;
 	} else {
 		bio = src ? bio_alloc_clone(NULL, src, GFP_NOIO, &ublk_bpf_clones) :
@@ -199,7 +200,7 @@ static struct bio *ublk_bpf_clone_bio(struct ublk_bpf_tag *tag, struct bio *src,
 /*
  * Send a range to a block device: each bio of the request that it touches is
  * cloned and trimmed. Consumes the range's reference of the backing. The caller
- * holds tag->pending, so that the I/O cannot end in here.
+ * holds a reference, so that the I/O cannot end in here.
  * Context: task, may sleep.
  */
 static void ublk_bpf_submit_bdev(struct ublk_bpf_tag *tag, const struct ublk_bpf_range *range,
@@ -216,7 +217,7 @@ static void ublk_bpf_submit_bdev(struct ublk_bpf_tag *tag, const struct ublk_bpf
 		if (!bio)
 			goto nomem;
 		bio->bi_opf = REQ_OP_WRITE | REQ_PREFLUSH | (rq->cmd_flags & UBLK_BPF_KEEP_FLAGS);
-		atomic_inc(&tag->pending);
+		refcount_inc(&tag->io.ref);
 		submit_bio_noacct(bio);
 		return;
 	}
@@ -239,7 +240,7 @@ static void ublk_bpf_submit_bdev(struct ublk_bpf_tag *tag, const struct ublk_bpf
 		bio->bi_iter.bi_size = bytes;
 		bio->bi_iter.bi_sector = (range->pos + (start - range->off)) >> SECTOR_SHIFT;
 		bio->bi_opf = req_op(rq) | (rq->cmd_flags & UBLK_BPF_KEEP_FLAGS);
-		atomic_inc(&tag->pending);
+		refcount_inc(&tag->io.ref);
 		start += bytes;
 		submit_bio_noacct(bio);
 	}
@@ -255,23 +256,29 @@ static void ublk_bpf_fwd_work(struct work_struct *work)
 	struct ublk_bpf_tag *tag = fwd->tag;
 
 	if (!fwd->range.backing->bdev) {
+		struct bio *bio = tag->rq->bio;		/* a flush has none */
+
+		/* accounted to the submitter; the I/O may end in there */
+		kthread_associate_blkcg(bio ? bio_blkcg_css(bio) : NULL);
 		ublk_bpf_file_submit(fwd, false);
+		kthread_associate_blkcg(NULL);
 		return;
 	}
 	ublk_bpf_submit_bdev(tag, &fwd->range, true);
 	ublk_bpf_free_fwd(fwd);
-	ublk_bpf_put_pending(tag);
+	ublk_bpf_put_io(tag);
 }
 
-/* A range with a life of its own: in the tag when that is free. Holds pending. */
+/* A range with a life of its own: in the tag when that is free. Holds a reference. */
 static struct ublk_bpf_fwd *ublk_bpf_alloc_fwd(struct ublk_bpf_tag *tag,
 					       const struct ublk_bpf_range *range)
 {
+	struct ublk_bpf_room *room = tag->room;
 	struct ublk_bpf_fwd *fwd;
 
-	if (!smp_load_acquire(&tag->fwd_busy)) {
-		fwd = &tag->fwd;
-		tag->fwd_busy = true;
+	if (!smp_load_acquire(&room->fwd_busy)) {
+		fwd = &room->fwd;
+		room->fwd_busy = true;
 	} else {
 		fwd = mempool_alloc(ublk_bpf_fwds, GFP_NOIO);
 	}
@@ -280,14 +287,16 @@ static struct ublk_bpf_fwd *ublk_bpf_alloc_fwd(struct ublk_bpf_tag *tag,
 	fwd->bvec = NULL;
 	fwd->done = 0;
 	INIT_WORK(&fwd->work, ublk_bpf_fwd_work);
-	atomic_inc(&tag->pending);
+	refcount_inc(&tag->io.ref);
 	return fwd;
 }
 
 void ublk_bpf_free_fwd(struct ublk_bpf_fwd *fwd)
 {
-	if (fwd == &fwd->tag->fwd)
-		smp_store_release(&fwd->tag->fwd_busy, false);
+	struct ublk_bpf_room *room = fwd->tag->room;
+
+	if (fwd == &room->fwd)
+		smp_store_release(&room->fwd_busy, false);
 	else
 		mempool_free(fwd, ublk_bpf_fwds);
 }
@@ -327,8 +336,8 @@ static void ublk_bpf_submit_range(struct ublk_bpf_tag *tag, const struct ublk_bp
 
 /*
  * Send what the last call recorded. Context: task, may sleep, outside of the
- * program's RCU section; tag->pending is held. @batch: the list it
- * comes with, plugged already, or NULL.
+ * program's RCU section; a reference is held. @batch: the list it comes
+ * with, plugged already, or NULL.
  */
 void ublk_bpf_submit_ranges(struct ublk_bpf_tag *tag, const struct ublk_bpf_plug *batch)
 {
@@ -340,12 +349,10 @@ void ublk_bpf_submit_ranges(struct ublk_bpf_tag *tag, const struct ublk_bpf_plug
 	bool plug = !batch && (current->plug || tag->nr_ranges > 1);
 	struct ublk_bpf_plug private;
 
-	if (!tag->nr_ranges)
-		return;
 	if (plug)
 		ublk_bpf_start_plug(&private);
 	for (unsigned int i = 0; i < tag->nr_ranges; i++)
-		ublk_bpf_submit_range(tag, &tag->ranges[i], here);
+		ublk_bpf_submit_range(tag, &tag->room->ranges[i], here);
 	if (plug)
 		ublk_bpf_finish_plug(&private);
 	tag->nr_ranges = 0;

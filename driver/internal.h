@@ -34,15 +34,11 @@ struct ublk_bpf_io {
 	int				res;
 };
 
-/*
- * struct ublk_bpf_io.flags: bits. Only DONE and COMPLETED can be set by others
- * than the run of the callbacks, and are set atomically.
- */
+/* struct ublk_bpf_io.flags: bits, set by the run of the callbacks alone. */
 enum ublk_bpf_io_flag {
 	UBLK_BPF_IO_F_OWNED,	/* asked of a program and not yet ended or handed over */
-	UBLK_BPF_IO_F_DONE,	/* the completion reference was dropped */
-	UBLK_BPF_IO_F_COMPLETED,/* ... by ublk_bpf_complete_io() */
-	UBLK_BPF_IO_F_RANGES,	/* a range was recorded */
+	UBLK_BPF_IO_F_COMPLETED,/* by ublk_bpf_complete_io() */
+	UBLK_BPF_IO_F_RANGES,	/* a range was recorded; excludes COMPLETED */
 	UBLK_BPF_IO_F_REDIRECT,	/* the rest is for the server */
 	UBLK_BPF_IO_F_SERVER,	/* runs in the server's task: never inline */
 };
@@ -87,17 +83,26 @@ struct ublk_bpf_fwd {
 	u32			done;	/* bytes */
 };
 
+/* What a tag forwards with: kept apart, so that tags lie close together. */
+struct ublk_bpf_room {
+	struct bio		clone;		/* for an I/O of one bio */
+	struct ublk_bpf_backing	*clone_backing;
+	bool			clone_busy;	/* taken by the run, given back by the bio's end */
+	bool			fwd_busy;	/* likewise */
+	struct ublk_bpf_fwd	fwd;		/* for an I/O of one range */
+	struct ublk_bpf_range	ranges[UBLK_BPF_MAX_RANGES];
+};
+
 /*
  * A tag's I/O, from queue_rq to its end. One user at a time: the callbacks of
- * an I/O run one after the other, what it forwarded only touches pending, err
- * and the references.
+ * an I/O run one after the other, what it forwarded only touches err and the
+ * references.
  */
 struct ublk_bpf_tag {
 	struct ublk_bpf_io	io;
 	struct ublk_bpf_queue	*q;
 	struct request		*rq;
 	struct ublksrv_io_desc	iod;
-	atomic_t		pending;	/* ranges and bios in flight, and the callbacks' run */
 	int			err;		/* the first, kept by cmpxchg */
 	u32			bytes;		/* of the I/O */
 	u32			taken;		/* by dispositions */
@@ -106,18 +111,14 @@ struct ublk_bpf_tag {
 	u32			last_off;	/* of the newest range */
 	u8			nr_ranges;	/* recorded in this call */
 	bool			asking;		/* a queue callback runs */
-	bool			clone_busy;	/* taken by the run, given back by the bio's end */
-	bool			fwd_busy;	/* likewise */
 	struct ublk_bpf_plug	*batch;		/* of the queue_rqs it comes by, NULL: queue_rq */
-	struct bio		clone;		/* for an I/O of one bio */
-	struct ublk_bpf_backing	*clone_backing;
-	struct ublk_bpf_fwd	fwd;		/* for an I/O of one range */
-	struct ublk_bpf_range	ranges[UBLK_BPF_MAX_RANGES];
-};
+	struct ublk_bpf_room	*room;
+} ____cacheline_aligned;
 
 struct ublk_bpf_queue {
 	struct ublk_bpf_dev	*dev;
 	struct ublk_bpf_tag	*tags;
+	struct ublk_bpf_room	*rooms;
 };
 
 /* Counters of a device, one set a CPU; see struct ublk_bpf_stats */
@@ -176,11 +177,20 @@ int ublk_bpf_ops_init(void);
 /* kfuncs.c */
 int ublk_bpf_kfuncs_init(const struct btf *btf);
 
+/* Called by programs alone: declared for sparse. */
+const struct ublksrv_io_desc *ublk_bpf_get_iod(const struct ublk_bpf_io *io);
+int ublk_bpf_get_dev_id(const struct ublk_bpf_io *io);
+int ublk_bpf_get_queue_id(const struct ublk_bpf_io *io);
+int ublk_bpf_get_io_tag(const struct ublk_bpf_io *io);
+u64 ublk_bpf_get_cookie(const struct ublk_bpf_io *io);
+void ublk_bpf_complete_io(const struct ublk_bpf_io *io, int res);
+int ublk_bpf_forward(struct ublk_bpf_io *io, u32 off, u32 bytes, u32 slot, u64 pos);
+
 /* dev.c */
 struct ublk_bpf_dev *ublk_bpf_rq_dev(const struct request *rq);
 
 /* io.c */
-void ublk_bpf_put_pending(struct ublk_bpf_tag *tag);
+void ublk_bpf_put_io(struct ublk_bpf_tag *tag);
 void ublk_bpf_completed(struct ublk_bpf_tag *tag, int res);
 void ublk_bpf_fail_range(struct ublk_bpf_tag *tag, int err);
 void ublk_bpf_misused(struct ublk_bpf_tag *tag, const char *what);
@@ -197,7 +207,8 @@ int ublk_bpf_forward_init(void);
 void ublk_bpf_forward_exit(void);
 
 /* file.c */
-bool ublk_bpf_file_inline_ok(const struct ublk_bpf_tag *tag, const struct ublk_bpf_backing *backing);
+bool ublk_bpf_file_inline_ok(const struct ublk_bpf_tag *tag,
+			     const struct ublk_bpf_backing *backing);
 bool ublk_bpf_file_submit(struct ublk_bpf_fwd *fwd, bool nowait);
 
 /* slot.c */

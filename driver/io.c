@@ -3,10 +3,13 @@
  * The life of an I/O: asking the program, what its answer means, and the end.
  *
  * Two references: the submission's, held while the callbacks run, and the
- * completion's, dropped by ublk_bpf_complete_io() or when the last range is
- * back. tag->pending counts ranges and bios in flight plus one for the run of
- * the callbacks, so it cannot reach zero between two of them. Whoever drops the
- * last reference ends the request, in whatever context that is.
+ * completion's, dropped by ublk_bpf_complete_io(). What is forwarded takes more,
+ * one each range and bio in flight, and the completion's goes with the
+ * submission's then. Whoever drops the last ends the request, in whatever
+ * context that is.
+ *
+ * Until the first range is sent an I/O is known to the run of its callbacks
+ * alone: no atomics before that.
  */
 #include <linux/bio.h>
 #include <linux/blk-mq.h>
@@ -16,38 +19,32 @@
 
 static void ublk_bpf_finish(struct ublk_bpf_tag *tag, struct io_comp_batch *iob);
 
-static void ublk_bpf_put_ref(struct ublk_bpf_tag *tag, struct io_comp_batch *iob)
+/* A range or bio is back. Context: any. */
+void ublk_bpf_put_io(struct ublk_bpf_tag *tag)
 {
 	if (refcount_dec_and_test(&tag->io.ref))
-		ublk_bpf_finish(tag, iob);
+		ublk_bpf_finish(tag, NULL);
 }
 
-/* A range or bio is back. Context: any. */
-void ublk_bpf_put_pending(struct ublk_bpf_tag *tag)
-{
-	if (atomic_dec_and_test(&tag->pending) &&
-	    !test_and_set_bit(UBLK_BPF_IO_F_DONE, &tag->io.flags))
-		ublk_bpf_put_ref(tag, NULL);
-}
-
-/* See ublk_bpf_complete_io(). */
+/*
+ * See ublk_bpf_complete_io(). A program has an io only in the callbacks of that
+ * I/O: while one of the queue callbacks runs nobody else can do this.
+ */
 void ublk_bpf_completed(struct ublk_bpf_tag *tag, int res)
 {
-	unsigned long flags = READ_ONCE(tag->io.flags);
+	unsigned long flags = tag->io.flags;
 
-	do {
-		if (unlikely(flags & BIT(UBLK_BPF_IO_F_RANGES))) {
-			ublk_bpf_misused(tag, "completed an I/O that has ranges");
-			return;
-		}
-		if (unlikely(flags & BIT(UBLK_BPF_IO_F_DONE))) {
-			ublk_bpf_misused(tag, "completed an I/O twice");
-			return;
-		}
-	} while (!try_cmpxchg(&tag->io.flags, &flags, flags | BIT(UBLK_BPF_IO_F_DONE) |
-						     BIT(UBLK_BPF_IO_F_COMPLETED)));
-	tag->io.res = res;	/* ordered before the end by the reference */
-	ublk_bpf_put_ref(tag, NULL);
+	if (unlikely(flags & BIT(UBLK_BPF_IO_F_COMPLETED))) {
+		ublk_bpf_misused(tag, "completed an I/O twice");
+	} else if (unlikely(flags & BIT(UBLK_BPF_IO_F_RANGES))) {
+		ublk_bpf_misused(tag, "completed an I/O that has ranges");
+	} else if (unlikely(!tag->asking)) {
+		ublk_bpf_misused(tag, "completed an I/O that is at its end");
+	} else {
+		tag->io.flags = flags | BIT(UBLK_BPF_IO_F_COMPLETED);
+		tag->io.res = res;
+		refcount_set(&tag->io.ref, 1);
+	}
 }
 
 /* An error of the I/O: the first counts. Context: any. */
@@ -119,7 +116,6 @@ static void ublk_bpf_start_io(struct ublk_bpf_tag *tag, struct request *rq, bool
 	tag->iod.start_sector = blk_rq_pos(rq);
 	tag->io.res = 0;
 	tag->io.flags = BIT(UBLK_BPF_IO_F_OWNED) | (server ? BIT(UBLK_BPF_IO_F_SERVER) : 0);
-	atomic_set(&tag->pending, 1);
 	refcount_set(&tag->io.ref, 2);
 }
 
@@ -226,7 +222,7 @@ static bool ublk_bpf_answered(struct ublk_bpf_tag *tag, unsigned long ret)
 		tag->taken = tag->bytes;
 		return false;
 	case UBLK_BPF_IO_REDIRECT:
-		set_bit(UBLK_BPF_IO_F_REDIRECT, &tag->io.flags);
+		__set_bit(UBLK_BPF_IO_F_REDIRECT, &tag->io.flags);
 		ublk_bpf_drop_ranges(tag);
 		return false;
 	case UBLK_BPF_IO_CONTINUE:
@@ -273,7 +269,7 @@ static enum ublk_bpf_answer ublk_bpf_run(struct ublk_bpf_tag *tag, struct reques
 	struct ublk_bpf_dev *dev = tag->q->dev;
 	enum ublk_bpf_answer answer;
 	unsigned long ret = 0;
-	bool handed;
+	bool handed, more, ranges;
 
 	ublk_bpf_start_io(tag, rq, server);
 	WRITE_ONCE(tag->batch, NULL);
@@ -291,14 +287,13 @@ static enum ublk_bpf_answer ublk_bpf_run(struct ublk_bpf_tag *tag, struct reques
 			if (answer == UBLK_BPF_GONE)
 				ublk_bpf_fail_range(tag, -EOPNOTSUPP);
 			else
-				set_bit(UBLK_BPF_IO_F_REDIRECT, &tag->io.flags);
+				__set_bit(UBLK_BPF_IO_F_REDIRECT, &tag->io.flags);
 			break;
 		}
-		if (!ublk_bpf_answered(tag, ret))
-			break;
-		ublk_bpf_submit_ranges(tag, batch);
-	} while (true);
-	ublk_bpf_submit_ranges(tag, batch);
+		more = ublk_bpf_answered(tag, ret);
+		if (tag->nr_ranges)
+			ublk_bpf_submit_ranges(tag, batch);
+	} while (more);
 
 	if (unlikely(!tag->err && ublk_bpf_unfinished(tag))) {
 		ublk_bpf_count(dev, unfinished, 1);
@@ -307,13 +302,12 @@ static enum ublk_bpf_answer ublk_bpf_run(struct ublk_bpf_tag *tag, struct reques
 	}
 	handed = !tag->taken && !tag->err && test_bit(UBLK_BPF_IO_F_REDIRECT, &tag->io.flags);
 
-	/* without ranges pending is ours alone: no need to ask it */
-	if (test_bit(UBLK_BPF_IO_F_RANGES, &tag->io.flags))
-		ublk_bpf_put_pending(tag);
-	else if (!test_bit(UBLK_BPF_IO_F_DONE, &tag->io.flags) &&
-		 !test_and_set_bit(UBLK_BPF_IO_F_DONE, &tag->io.flags))
-		ublk_bpf_put_ref(tag, NULL);
-	ublk_bpf_put_ref(tag, batch ? &batch->iob : NULL);	/* the tag may be another I/O's now */
+	/* both references; the tag may be another I/O's after this */
+	ranges = test_bit(UBLK_BPF_IO_F_RANGES, &tag->io.flags);
+	if (!ranges)
+		refcount_set(&tag->io.ref, 0);
+	if (!ranges || refcount_sub_and_test(2, &tag->io.ref))
+		ublk_bpf_finish(tag, batch ? &batch->iob : NULL);
 
 	return handed ? UBLK_BPF_SERVER : UBLK_BPF_ASKED;
 }

@@ -13,7 +13,7 @@ teardown() {
 	background $tools/batch 0 77
 	udevadm settle
 	fio --name=b --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=randread --bs=4k \
-		--offset=4M --iodepth=16 --iodepth_batch_submit=8 --io_size=4M
+		--size=32M --iodepth=16 --iodepth_batch_submit=8 --io_size=4M
 	fio --name=b --filename=/dev/ublkb0 --direct=1 --ioengine=psync --rw=randwrite --bs=4k \
 		--size=1M
 	[ "$(stat_of 0 redirected)" -gt 10 ]
@@ -21,7 +21,7 @@ teardown() {
 	[ "$(stat_of 0 failed)" = 0 ]
 	# -EAGAIN of the server: the program is asked again, and redirects again
 	run fio --name=b --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=read --bs=4k \
-		--offset=1M --size=1M --iodepth=16
+		--offset=40M --size=1M --iodepth=16
 	[ "$status" -ne 0 ]
 	[ "$(stat_of 0 rerun)" -gt 0 ]
 }

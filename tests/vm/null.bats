@@ -18,6 +18,12 @@ load common
 	ublk-bpf list --json -n 0 | jq -e '.[0].served == "server"'
 }
 
+@test "features_name_ours_beside_the_kernels" {
+	features=$(ublk-bpf features)
+	has "$features" BPF
+	has "$features" USER_COPY
+}
+
 @test "devices_are_listed_and_deleted" {
 	ublk-bpf add null -n 3
 	ublk-bpf add null -n 5 --server

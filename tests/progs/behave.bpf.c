@@ -276,6 +276,11 @@ unsigned long BPF_PROG(behave_queue, struct ublk_bpf_io *io, unsigned int off)
 		if (seen->v[0])
 			goto complete;
 		return QUEUED;
+	case FORWARD_ANY:
+		seen->v[0] = forward(io, iod, 0, bytes, 0);
+		if (seen->v[0])
+			ublk_bpf_complete_io(io, seen->v[0]);
+		return QUEUED;
 
 	case DAEMON:
 	case DAEMON_FORWARD:

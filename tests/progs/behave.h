@@ -50,6 +50,7 @@ enum behave {
 	SPLIT			= 56,	/* by third of sectors: 512 bytes and the rest redirected,
 				 * all redirected, all forwarded
 				 */
+	FORWARD_ANY		= 57,	/* v[0]: what forward says; an error is the I/O's */
 	/* queue_io_cmd_daemon */
 	DAEMON			= 58,
 	DAEMON_FORWARD		= 59,

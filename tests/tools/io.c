@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * io DEVICE read|write|flush POS BYTES [WORD]...
+ * io DEVICE read|write|flush|discard|zeroes POS BYTES [WORD]...
  *
  * One direct I/O, and in one word what came of it: "ok BYTES", "short BYTES",
  * "mismatch POS" or the errno's name. POS and BYTES may end in k, M or G.
@@ -22,9 +22,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/uio.h>
 #include <unistd.h>
 #include <bpf/bpf.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
 #include "ublk_bpf.h"
 #include "map.h"
 
@@ -44,7 +47,7 @@ struct job {
 
 static void usage(const char *word)
 {
-	fprintf(stderr, "io: what is '%s'? io DEVICE read|write|flush POS BYTES [WORD]...\n", word);
+	fprintf(stderr, "io: what is '%s'? io DEVICE read|write|flush|discard|zeroes POS BYTES [WORD]...\n", word);
 	exit(2);
 }
 
@@ -110,7 +113,8 @@ static long long walk(struct job *job, bool fill)
 
 static int run(struct job *job)
 {
-	bool write = !strcmp(job->op, "write");
+	bool write = strcmp(job->op, "read") && strcmp(job->op, "flush");
+	__u64 range[2] = { job->pos, job->bytes };
 	int fd = open(job->path, (write ? O_RDWR : O_RDONLY) | (job->direct ? O_DIRECT : 0));
 	long long differs;
 	ssize_t ret;
@@ -121,6 +125,15 @@ static int run(struct job *job)
 		if (fsync(fd))
 			return failed();
 		printf("ok 0");
+		return 0;
+	}
+
+	if (!strcmp(job->op, "discard") || !strcmp(job->op, "zeroes")) {
+		/* the second: write zeroes, and nothing in its stead */
+		if (!strcmp(job->op, "discard") ? ioctl(fd, BLKDISCARD, range) :
+		    fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, job->pos, job->bytes))
+			return failed();
+		printf("ok %llu", (unsigned long long)job->bytes);
 		return 0;
 	}
 
@@ -206,7 +219,8 @@ int main(int argc, char **argv)
 		usage(argc > 1 ? argv[argc - 1] : "nothing");
 	job.path = argv[1];
 	job.op = argv[2];
-	if (strcmp(job.op, "read") && strcmp(job.op, "write") && strcmp(job.op, "flush"))
+	if (strcmp(job.op, "read") && strcmp(job.op, "write") && strcmp(job.op, "flush") &&
+	    strcmp(job.op, "discard") && strcmp(job.op, "zeroes"))
 		usage(job.op);
 	job.pos = number(argv[3]);
 	job.bytes = number(argv[4]);

@@ -3,7 +3,7 @@
  * server ID SERVE|AGAIN|ONCE|EIO [FILE]...
  *
  * A device of 128 MiB that can take a program but brings none, with the files
- * as its slots 0, 1, ...; "ready" once it is there. What is redirected at 16 MiB
+ * as its slots 0, 1, ..., and discard and write zeroes; "ready" once it is there. What is redirected at 16 MiB
  * and above, below 120 MiB, gets: SERVE, file 0 (zeroes without); AGAIN: always -EAGAIN;
  * ONCE: -EAGAIN the first time that the position is asked for; EIO: that.
  * The rest, which udev reads, is always served.
@@ -26,6 +26,7 @@ static bool asked[BYTES / 512];
 
 static int server_init(struct ublk_bpf_dev *dev, const struct ublk_bpf_args *args)
 {
+	struct ublk_params *params = ublk_bpf_dev_params(dev);
 	unsigned int i;
 	int ret;
 
@@ -36,7 +37,12 @@ static int server_init(struct ublk_bpf_dev *dev, const struct ublk_bpf_args *arg
 		if (ret)
 			return ret;
 	}
-	ublk_bpf_dev_params(dev)->basic.attrs |= UBLK_ATTR_VOLATILE_CACHE | UBLK_ATTR_FUA;
+	params->types |= UBLK_PARAM_TYPE_DISCARD;
+	params->basic.attrs |= UBLK_ATTR_VOLATILE_CACHE | UBLK_ATTR_FUA;
+	params->discard.discard_granularity = 4096;
+	params->discard.max_discard_sectors = MIB / 512;
+	params->discard.max_write_zeroes_sectors = MIB / 512;
+	params->discard.max_discard_segments = 1;
 	ublk_bpf_dev_set_size(dev, BYTES);
 	return 0;
 }

@@ -54,6 +54,17 @@ sectors_and_flushes() { awk '{ print $7, $16 }' "/sys/block/$1/stat"; }
 	verify "$dev" --ioengine=psync --rw=write --bs=1M --size=32M
 }
 
+@test "device_and_its_backing_in_one_plug_do_not_wait_for_each_other" {
+	# few tags: the plug that is being flushed holds them all
+	null_blk nb 64 hw_queue_depth=4 irqmode=2 completion_nsec=50000
+	dev=$(ublk-bpf add loop -n 0 -f /dev/nb -r)
+	fio --name=p --filename="$dev:/dev/nb" --file_service_type=roundrobin:1 --direct=1 \
+		--ioengine=io_uring --rw=randread --bs=4k --size=64M --io_size=8M --iodepth=64 \
+		--iodepth_batch_submit=32 --iodepth_batch_complete_min=16
+	[ "$(stat_of 0 failed)" = 0 ]
+	[ "$(stat_of 0 fwd_worker)" -gt 0 ]
+}
+
 @test "buffered_io_and_mmap_verify" {
 	null_blk nb 64
 	dev=$(ublk-bpf add loop -n 0 -f /dev/nb)

@@ -79,14 +79,11 @@ kill_loader() {
 	return 1
 }
 
-# $at: where behaviour $1 is, in bytes.
+# $at: where behaviour $1 is, in bytes. No loop: bats traces every command.
 at() {
-	local name eq number
-	while read -r name eq number _; do
-		[ "$name" != "$1" ] || { at=$((${number%,} << 20)); return 0; }
-	done <tests/progs/behave.h
-	echo "no behaviour $1 $eq"
-	return 1
+	at=$(sed -n "s/^\t$1\t*= \([0-9]*\),.*/\1/p" tests/progs/behave.h)
+	[ -n "$at" ] || { echo "no behaviour $1"; return 1; }
+	at=$((at << 20))
 }
 
 # One I/O of behaviour $1: $2 read or write, $3 bytes, further words. Prints what
@@ -275,6 +272,22 @@ logged() { has "$(klog)" "ublk_bpf: dev 0: program [0-9]+ $1"; }
 	holds 16384 DAEMON_FORWARD a 0 3
 }
 
+@test "daemon_callback_forwards_while_interrupts_end_earlier_io" {
+	fresh
+	# ends in a timer's interrupt, on the CPU of the submission
+	null_blk irq 128 irqmode=2 completion_nsec=20000 submit_queues=2
+	ublk-bpf add prog -n 0 -q 2 -o "$progs/behave.bpf.o" --ops behave_ops -f /dev/irq -f /dev/b
+	udevadm settle
+	at DAEMON_FORWARD
+	fio --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=randwrite --bs=4k \
+		--iodepth=32 --size=512k --io_size=4M --verify=crc32c --verify_fatal=1 \
+		--verify_state_save=0 --name=one --offset=$at --name=two --offset=$((at + 524288)) >/dev/null
+	[ "$(stat_of 0 fwd_worker)" -ge 2048 ]
+	is "$(stat_of 0 failed)" 0
+	ublk-bpf del -n 0
+	no_null_blk irq
+}
+
 @test "daemon_callback_with_a_wrong_return_is_eremoteio" {
 	device
 	is "$(do_io DAEMON_WRONG read 8192)" "EREMOTEIO failed=1 misused=1 order=1323"
@@ -454,6 +467,53 @@ logged() { has "$(klog)" "ublk_bpf: dev 0: program [0-9]+ $1"; }
 		"ok 4096 done=1 fwd_inline=1 fwd_bytes=4096 order=13"
 	is "$(noted FORWARD 0)" $((1 | 1 << 13))
 	holds 4096 FORWARD a 0 25
+}
+
+@test "flush_is_forwarded_to_each_backing" {
+	fresh
+	ublk-bpf add prog -n 0 -o "$progs/flush.bpf.o" --ops forward_ops -f /dev/a -f /dev/b
+	is "$(io /dev/ublkb0 flush 0 0 stats)" "ok 0 fwd_inline=2"
+	[ "$(count_of 0)" -ge 1 ]
+	is "$(io /dev/ublkb0 write 16M 4096 pattern=26 fua stats)" "ok 4096 fwd_inline=3 fwd_bytes=4096"
+}
+
+@test "flush_is_redirected" {
+	fresh
+	ublk-bpf add prog -n 0 -o "$progs/flush.bpf.o" --ops redirect_ops -f /dev/a -f /dev/b
+	is "$(io /dev/ublkb0 flush 0 0 stats)" "ok 0 redirected=1"
+}
+
+@test "forwarded_discard_and_write_zeroes_are_eopnotsupp" {
+	apart SERVE
+	# the block layer keeps this errno of a discard to itself
+	is "$(do_io FORWARD_ANY discard 65536)" "ok 65536 failed=1 order=13"
+	is "$(noted FORWARD_ANY 0)" -95
+	is "$(do_io FORWARD_ANY zeroes 65536)" "EOPNOTSUPP failed=1 order=13"
+	is "$(noted FORWARD_ANY 0)" -95
+	is "$(do_io FORWARD_ANY write 65536)" "ok 65536 fwd_inline=1 fwd_bytes=65536 order=13"
+}
+
+@test "redirected_discard_is_the_servers" {
+	fresh
+	background "$tools/loader" "$progs/behave.bpf.o" 4711
+	background "$tools/server" 0 SERVE
+	is "$(ctrl attach 0 prog_id=4711)" ok
+	is "$(do_io REDIRECT_ALL discard 65536)" "ok 65536 redirected=1 order=1323"
+	is "$(do_io REDIRECT_ALL zeroes 65536)" "ok 65536 redirected=1 order=1323"
+}
+
+@test "server_serves_in_the_end_what_was_eagain_before" {
+	apart ONCE 0 queue_only_ops
+	is "$(do_io AGAIN_REDIRECT write 8192 pattern=27)" "EIO redirected=1 rerun=1 failed=1 order=1313"
+	is "$(do_io AGAIN_REDIRECT write 8192 pattern=27)" "ok 8192 redirected=1 order=13"
+	holds 8192 AGAIN_REDIRECT a 0 27
+}
+
+@test "live_slot_takes_no_backing_of_stricter_alignment" {
+	fresh
+	# a disk without backings lets buffers of any 4 bytes in
+	background "$tools/server" 0 SERVE
+	is "$(ctrl set 0 slot=0 fd=9 9<>/dev/a)" EINVAL
 }
 
 @test "cookie_is_what_attach_gave" {

@@ -8,15 +8,24 @@ insmod_stock() {
 	insmod "$(find "/lib/modules/$(uname -r)/kernel/drivers/block" -name 'ublk_drv.ko*')"
 }
 
+# BPF lets go of a program's module in its own time.
+unload() {
+	for _ in $(seq 50); do
+		rmmod ublk_drv 2>/dev/null && return
+		sleep 0.1
+	done
+	rmmod ublk_drv
+}
+
 setup() {
 	common_setup
 	cat /sys/module/ublk_drv/parameters/hooks >>"$HOOKS"
-	rmmod ublk_drv
+	unload
 }
 
 teardown() {
 	common_teardown || true
-	rmmod ublk_drv 2>/dev/null
+	[ ! -e /sys/module/ublk_drv ] || unload
 	insmod "$ours"
 }
 
@@ -29,7 +38,7 @@ teardown() {
 	dev=$(/usr/local/sbin/ublk-bpf add loop -f /tmp/image)
 	dd if=/dev/zero of="$dev" bs=64k count=4 oflag=direct
 	ublk-bpf del -a
-	rmmod ublk_drv
+	unload
 	make -s uninstall KREL="$(uname -r)" DEPMOD=true
 	[ ! -e /usr/local/sbin/ublk-bpf ]
 	[ ! -e "/lib/modules/$(uname -r)/updates/ublk_drv.ko" ]

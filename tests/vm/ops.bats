@@ -511,9 +511,13 @@ logged() { has "$(klog)" "ublk_bpf: dev 0: program [0-9]+ $1"; }
 
 @test "live_slot_takes_no_backing_of_stricter_alignment" {
 	fresh
-	# a disk without backings lets buffers of any 4 bytes in
+	# a disk without backings lets buffers of any 4 bytes in, device mapper only
+	# whole sectors
 	background "$tools/server" 0 SERVE
-	is "$(ctrl set 0 slot=0 fd=9 9<>/dev/a)" EINVAL
+	dmsetup create stricter --table "0 2048 zero"
+	is "$(cat "/sys/block/$(basename "$(realpath /dev/mapper/stricter)")/queue/dma_alignment")" 511
+	is "$(ctrl set 0 slot=0 fd=9 9<>/dev/mapper/stricter)" EINVAL
+	dmsetup remove stricter
 }
 
 @test "cookie_is_what_attach_gave" {

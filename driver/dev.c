@@ -8,6 +8,7 @@
 #include <linux/capability.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
+#include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include "internal.h"
@@ -16,12 +17,12 @@ bool ublk_bpf_site_hit[UBLK_BPF_NR_SITES];
 
 static void ublk_bpf_queue_rqs(struct rq_list *list);
 
-/* The device of a request, NULL when it is a stock one: only ours have our queue_rqs. */
-struct ublk_bpf_dev *ublk_bpf_rq_dev(const struct request *rq)
+/* The device of a queue, NULL when it is none of ours: only they have our queue_rqs. */
+struct ublk_bpf_dev *ublk_bpf_queue_dev(const struct request_queue *q)
 {
-	const struct blk_mq_ops *ops = rq->q->mq_ops;
+	const struct blk_mq_ops *ops = q->mq_ops;
 
-	if (ops->queue_rqs != ublk_bpf_queue_rqs)
+	if (!ops || ops->queue_rqs != ublk_bpf_queue_rqs)
 		return NULL;
 	return container_of((struct blk_mq_ops *)ops, struct ublk_bpf_dev, mq_ops);
 }
@@ -77,7 +78,7 @@ static void ublk_bpf_queue_each_rq(struct ublk_bpf_dev *dev, struct rq_list *lis
  */
 static void ublk_bpf_queue_rqs(struct rq_list *list)
 {
-	struct ublk_bpf_dev *dev = ublk_bpf_rq_dev(rq_list_peek(list));
+	struct ublk_bpf_dev *dev = ublk_bpf_queue_dev(rq_list_peek(list)->q);
 	struct ublk_bpf_plug plug;
 
 	ublk_bpf_start_plug(&plug);
@@ -170,7 +171,6 @@ void ublk_bpf_do_stop_dev(struct ublk_bpf_dev *dev)
 {
 	ublk_bpf_detach(dev);
 	ublk_bpf_clear_slots(dev);
-	dev->dma_alignment = 0;
 }
 
 void ublk_bpf_do_free_dev(struct ublk_bpf_dev *dev)
@@ -184,9 +184,18 @@ struct ublk_bpf_queue *ublk_bpf_get_queue(struct ublk_bpf_dev *dev, unsigned int
 	return &dev->queues[qid];
 }
 
-/* Buffers that a backing could not take must not be let in. START_DEV. */
+/* A program answers with the bytes of an I/O in an int. */
+#define UBLK_BPF_MAX_SECTORS	(SZ_1G >> SECTOR_SHIFT)
+
+/*
+ * START_DEV: I/O that a program could not answer or a backing could not take must
+ * not be let in.
+ */
 void ublk_bpf_do_stack_limits(struct ublk_bpf_dev *dev, struct queue_limits *lim)
 {
+	lim->max_hw_discard_sectors = min(lim->max_hw_discard_sectors, UBLK_BPF_MAX_SECTORS);
+	lim->max_write_zeroes_sectors = min(lim->max_write_zeroes_sectors, UBLK_BPF_MAX_SECTORS);
+
 	for (u32 slot = 0; slot < UBLK_BPF_MAX_SLOTS; slot++) {
 		struct ublk_bpf_backing *backing = ublk_bpf_backing_tryget(dev, slot);
 
@@ -195,7 +204,6 @@ void ublk_bpf_do_stack_limits(struct ublk_bpf_dev *dev, struct queue_limits *lim
 		lim->dma_alignment = max(lim->dma_alignment, backing->dma_alignment);
 		percpu_ref_put(&backing->ref);
 	}
-	dev->dma_alignment = lim->dma_alignment;
 }
 
 static void ublk_bpf_get_stats(struct ublk_bpf_dev *dev, struct ublk_bpf_stats *stats)
@@ -296,8 +304,10 @@ int ublk_bpf_do_ctrl_cmd(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 cmd_
 					 offsetof(struct ublk_bpf_slot, fd));
 
 	default:
-		if (memchr_inv(&arg.stats, 0, sizeof(arg.stats)))
+		if (arg.stats.pad ||
+		    memchr_inv(arg.stats.reserved, 0, sizeof(arg.stats.reserved)))
 			return -EINVAL;
+		arg.stats = (struct ublk_bpf_stats){};
 		ublk_bpf_get_stats(dev, &arg.stats);
 		return copy_to_user(addr, &arg.stats, size) ? -EFAULT : 0;
 	}

@@ -12,6 +12,7 @@
 #include <linux/blkdev.h>
 #include <linux/kthread.h>
 #include <linux/mempool.h>
+#include <linux/sched/task_stack.h>
 #include <linux/slab.h>
 #include "internal.h"
 
@@ -286,6 +287,7 @@ static struct ublk_bpf_fwd *ublk_bpf_alloc_fwd(struct ublk_bpf_tag *tag,
 	fwd->tag = tag;
 	fwd->bvec = NULL;
 	fwd->done = 0;
+	fwd->iocb.ki_flags = 0;
 	INIT_WORK(&fwd->work, ublk_bpf_fwd_work);
 	refcount_inc(&tag->io.ref);
 	return fwd;
@@ -302,13 +304,26 @@ void ublk_bpf_free_fwd(struct ublk_bpf_fwd *fwd)
 }
 
 /*
- * A plug of several queues that is being flushed keeps the requests of the other
- * queues, with their tags, until we return: if the backing is one of them we
- * would wait for ourselves.
+ * A plug keeps the requests of other queues, with their tags, until we return: if
+ * the backing is one of them we would wait for ourselves.
  */
-static bool ublk_bpf_outer_holds_tags(const struct blk_plug *outer)
+static bool ublk_bpf_outer_holds_tags(struct blk_plug *outer, const struct request_queue *q)
 {
-	return outer && outer->multiple_queues && !rq_list_empty(&outer->mq_list);
+	const struct request *rq;
+
+	if (!outer)
+		return false;
+	rq = rq_list_peek(&outer->mq_list);
+	if (rq && (outer->multiple_queues || rq->q != q))
+		return true;
+	rq = rq_list_peek(&outer->cached_rqs);
+	return rq && rq->q != q;
+}
+
+/* A stack of devices nests: the rest of it goes on by a worker's stack. */
+static bool ublk_bpf_stack_is_low(void)
+{
+	return current_stack_pointer - (unsigned long)task_stack_page(current) < THREAD_SIZE / 2;
 }
 
 static void ublk_bpf_submit_range(struct ublk_bpf_tag *tag, const struct ublk_bpf_range *range,
@@ -339,16 +354,25 @@ static void ublk_bpf_submit_range(struct ublk_bpf_tag *tag, const struct ublk_bp
  * program's RCU section; a reference is held. @batch: the list it comes
  * with, plugged already, or NULL.
  */
-void ublk_bpf_submit_ranges(struct ublk_bpf_tag *tag, const struct ublk_bpf_plug *batch)
+void ublk_bpf_submit_ranges(struct ublk_bpf_tag *tag, struct ublk_bpf_plug *batch)
 {
-	const struct blk_plug *outer = batch ? batch->outer : current->plug;
+	struct blk_plug *outer = batch ? batch->outer : current->plug;
 	/* in the server's task io_uring's lock may be held: nothing may wait there */
 	bool here = !test_bit(UBLK_BPF_IO_F_SERVER, &tag->io.flags) &&
-		    !ublk_bpf_outer_holds_tags(outer);
-	/* one clone in an unplugged submission needs no plug: it has its own turn */
-	bool plug = !batch && (current->plug || tag->nr_ranges > 1);
+		    !ublk_bpf_outer_holds_tags(outer, tag->rq->q) && !ublk_bpf_stack_is_low();
+	/*
+	 * One clone in an unplugged submission needs no plug: it has its own turn.
+	 * Not behind the rest of a bio that was split, which may wait for our tag.
+	 */
+	bool plug = !batch && (current->plug || tag->nr_ranges > 1 ||
+			       (current->bio_list && !bio_list_empty(&current->bio_list[0])));
 	struct ublk_bpf_plug private;
 
+	/* what is done does not wait for what may sleep now */
+	if (batch && batch->iob.complete) {
+		batch->iob.complete(&batch->iob);
+		batch->iob = (struct io_comp_batch){};
+	}
 	if (plug)
 		ublk_bpf_start_plug(&private);
 	for (unsigned int i = 0; i < tag->nr_ranges; i++)

@@ -175,7 +175,7 @@ symbol UBLK_BPF_SITE_BATCH_DISPATCH;
 @@
  __ublk_batch_prep_dispatch(...) {
  	...
-+	if (ublk_bpf_dispatch_rq(UBLK_BPF_SITE_BATCH_DISPATCH, ubq->bpf, req))
++	if (!refcount_read(&io->ref) && ublk_bpf_dispatch_rq(UBLK_BPF_SITE_BATCH_DISPATCH, ubq->bpf, req))
 +		return false;
  	if (!ublk_start_io(ubq, req, io))
  		return false;

@@ -5,6 +5,7 @@
  *
  * Locks, outermost first:
  *   BPF's struct_ops mutex (perhaps), ub->mutex -> ublk_bpf_ops_lock
+ *   ub->mutex -> ublk_bpf_stack_lock
  * Nothing waits under ublk_bpf_ops_lock, and no queue is frozen or quiesced to
  * change a program or a backing: pointers are swapped under RCU.
  */
@@ -104,6 +105,7 @@ struct ublk_bpf_tag {
 	struct request		*rq;
 	struct ublksrv_io_desc	iod;
 	int			err;		/* the first, kept by cmpxchg */
+	u64			attach_seq;	/* of the program that was asked first */
 	u32			bytes;		/* of the I/O */
 	u32			taken;		/* by dispositions */
 	u32			covered;	/* by ranges, from 0 */
@@ -132,6 +134,7 @@ struct ublk_bpf_counters {
 /* From ADD_DEV until the char device is freed. */
 struct ublk_bpf_dev {
 	struct ublk_bpf_prog __rcu	*prog;	/* RCU and SRCU to read, ops_lock to write */
+	u64				attach_seq;	/* of prog; set before it */
 	bool				fail;	/* its program is gone, no fallback */
 	bool				has_release;	/* its program, now or last */
 	struct ublk_bpf_counters __percpu *counters;
@@ -144,7 +147,7 @@ struct ublk_bpf_dev {
 	struct ublk_bpf_prog		*listed;	/* whose list prog_node is on, ops_lock */
 	struct list_head		prog_node;
 	atomic_t			dying_slots;
-	unsigned int			dma_alignment;	/* the disk's mask, 0: no disk; ub->mutex */
+	u64				walked;		/* ublk_bpf_stack_lock */
 	const struct blk_mq_ops		*stock_ops;
 	struct blk_mq_ops		mq_ops;		/* stock_ops with our queue_rqs */
 	struct blk_mq_tag_set		*set;
@@ -187,7 +190,7 @@ void ublk_bpf_complete_io(const struct ublk_bpf_io *io, int res);
 int ublk_bpf_forward(struct ublk_bpf_io *io, u32 off, u32 bytes, u32 slot, u64 pos);
 
 /* dev.c */
-struct ublk_bpf_dev *ublk_bpf_rq_dev(const struct request *rq);
+struct ublk_bpf_dev *ublk_bpf_queue_dev(const struct request_queue *q);
 
 /* io.c */
 void ublk_bpf_put_io(struct ublk_bpf_tag *tag);
@@ -200,7 +203,7 @@ void ublk_bpf_start_plug(struct ublk_bpf_plug *plug);
 void ublk_bpf_finish_plug(struct ublk_bpf_plug *plug);
 int ublk_bpf_record(struct ublk_bpf_tag *tag, u32 off, u32 bytes, u32 slot, u64 pos);
 void ublk_bpf_drop_ranges(struct ublk_bpf_tag *tag);
-void ublk_bpf_submit_ranges(struct ublk_bpf_tag *tag, const struct ublk_bpf_plug *batch);
+void ublk_bpf_submit_ranges(struct ublk_bpf_tag *tag, struct ublk_bpf_plug *batch);
 
 void ublk_bpf_free_fwd(struct ublk_bpf_fwd *fwd);
 int ublk_bpf_forward_init(void);

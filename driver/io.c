@@ -147,7 +147,7 @@ static void ublk_bpf_end_request(struct request *rq, blk_status_t status, unsign
 }
 
 /* What ublk_bpf_complete_io() said, in whole logical blocks: bytes or -errno. */
-static int ublk_bpf_completed_bytes(const struct ublk_bpf_tag *tag)
+static s64 ublk_bpf_completed_bytes(const struct ublk_bpf_tag *tag)
 {
 	const struct request *rq = tag->rq;
 	int res = tag->io.res;
@@ -170,7 +170,7 @@ static void ublk_bpf_finish(struct ublk_bpf_tag *tag, struct io_comp_batch *iob)
 	bool server = flags & BIT(UBLK_BPF_IO_F_SERVER);
 	struct ublk_bpf_dev *dev = tag->q->dev;
 	struct request *rq = tag->rq;
-	int res = tag->err;
+	s64 res = tag->err;
 
 	ublk_bpf_release(dev, &tag->io);
 	WRITE_ONCE(tag->io.flags, 0);
@@ -353,7 +353,7 @@ bool ublk_bpf_do_dispatch_rq(struct ublk_bpf_queue *q, struct request *rq)
  */
 bool ublk_bpf_do_complete_rq(struct request *rq, int *res)
 {
-	struct ublk_bpf_dev *dev = ublk_bpf_rq_dev(rq);
+	struct ublk_bpf_dev *dev = ublk_bpf_queue_dev(rq->q);
 	struct ublk_bpf_queue *q;
 
 	if (!dev)

@@ -47,10 +47,32 @@ static void ublk_bpf_synchronize(void)
 	synchronize_srcu(&ublk_bpf_srcu);
 }
 
-static enum ublk_bpf_answer ublk_bpf_no_prog(const struct ublk_bpf_dev *dev)
+/*
+ * The program to ask, or NULL and what to do without. One that was attached in
+ * the middle of an I/O is not asked about its rest: that is a new I/O then.
+ * Under RCU or SRCU, which attach_seq follows as well: a program is attached
+ * when nobody reads the pointer of the one before any more.
+ */
+static struct ublk_bpf_prog *ublk_bpf_prog_to_ask(struct ublk_bpf_dev *dev, struct ublk_bpf_io *io,
+						  unsigned int off, enum ublk_bpf_answer *answer)
 {
-	smp_rmb();	/* pairs with unregistration: fail is set before prog is cleared */
-	return READ_ONCE(dev->fail) ? UBLK_BPF_GONE : UBLK_BPF_SERVER;
+	struct ublk_bpf_tag *tag = ublk_bpf_io_tag(io);
+	struct ublk_bpf_prog *prog;
+
+	do {
+		prog = rcu_dereference_check(dev->prog, srcu_read_lock_held(&ublk_bpf_srcu));
+		if (likely(prog)) {
+			if (!off)
+				tag->attach_seq = dev->attach_seq;
+			*answer = UBLK_BPF_SERVER;
+			return likely(tag->attach_seq == dev->attach_seq) ? prog : NULL;
+		}
+		smp_rmb();	/* pairs with unregistration: fail is set before prog is cleared */
+		*answer = READ_ONCE(dev->fail) ? UBLK_BPF_GONE : UBLK_BPF_SERVER;
+		smp_rmb();	/* pairs with attach: fail is cleared before prog is set */
+	} while (unlikely(rcu_access_pointer(dev->prog)));
+
+	return NULL;
 }
 
 /**
@@ -66,17 +88,15 @@ static enum ublk_bpf_answer ublk_bpf_no_prog(const struct ublk_bpf_dev *dev)
 enum ublk_bpf_answer ublk_bpf_ask(struct ublk_bpf_dev *dev, struct ublk_bpf_io *io,
 				  unsigned int off, unsigned long *ret)
 {
-	enum ublk_bpf_answer answer = UBLK_BPF_ASKED;
+	enum ublk_bpf_answer answer;
 	struct ublk_bpf_prog *prog;
 
 	rcu_read_lock();
-	prog = rcu_dereference(dev->prog);
-	if (unlikely(!prog))
-		answer = ublk_bpf_no_prog(dev);
-	else if (prog->ops->queue_io_cmd)
+	prog = ublk_bpf_prog_to_ask(dev, io, off, &answer);
+	if (likely(prog && prog->ops->queue_io_cmd)) {
 		*ret = prog->ops->queue_io_cmd(io, off);
-	else
-		answer = UBLK_BPF_SERVER;
+		answer = UBLK_BPF_ASKED;
+	}
 	rcu_read_unlock();
 
 	return answer;
@@ -86,18 +106,16 @@ enum ublk_bpf_answer ublk_bpf_ask(struct ublk_bpf_dev *dev, struct ublk_bpf_io *
 enum ublk_bpf_answer ublk_bpf_ask_daemon(struct ublk_bpf_dev *dev, struct ublk_bpf_io *io,
 					 unsigned int off, unsigned long *ret)
 {
-	enum ublk_bpf_answer answer = UBLK_BPF_ASKED;
+	enum ublk_bpf_answer answer;
 	struct ublk_bpf_prog *prog;
 	int idx;
 
 	idx = srcu_read_lock(&ublk_bpf_srcu);
-	prog = srcu_dereference(dev->prog, &ublk_bpf_srcu);
-	if (unlikely(!prog))
-		answer = ublk_bpf_no_prog(dev);
-	else if (prog->ops->queue_io_cmd_daemon)
+	prog = ublk_bpf_prog_to_ask(dev, io, off, &answer);
+	if (prog && prog->ops->queue_io_cmd_daemon) {
 		*ret = prog->ops->queue_io_cmd_daemon(io, off);
-	else
-		answer = UBLK_BPF_SERVER;
+		answer = UBLK_BPF_ASKED;
+	}
 	srcu_read_unlock(&ublk_bpf_srcu, idx);
 
 	return answer;
@@ -117,7 +135,10 @@ bool ublk_bpf_has_queue_io_cmd(struct ublk_bpf_dev *dev)
 	return has;
 }
 
-/* Tell the program that an I/O's last reference is gone. Context: any. */
+/*
+ * Tell the program that an I/O's last reference is gone, if it is the one that
+ * was asked about it. Context: any.
+ */
 void ublk_bpf_release(struct ublk_bpf_dev *dev, struct ublk_bpf_io *io)
 {
 	struct ublk_bpf_prog *prog;
@@ -126,7 +147,8 @@ void ublk_bpf_release(struct ublk_bpf_dev *dev, struct ublk_bpf_io *io)
 		return;		/* most have none, and this is once an I/O */
 	rcu_read_lock();
 	prog = rcu_dereference(dev->prog);
-	if (prog && prog->ops->release_io_cmd)
+	if (prog && prog->ops->release_io_cmd &&
+	    ublk_bpf_io_tag(io)->attach_seq == dev->attach_seq)
 		prog->ops->release_io_cmd(io);
 	rcu_read_unlock();
 }
@@ -166,11 +188,12 @@ int ublk_bpf_attach(struct ublk_bpf_dev *dev, const struct ublk_bpf_attach *arg)
 		dev->attach_flags = arg->flags;
 		dev->prog_id = arg->prog_id;
 		dev->state = UBLK_BPF_STATE_ATTACHED;
+		dev->attach_seq++;
 		WRITE_ONCE(dev->fail, false);
 		WRITE_ONCE(dev->has_release, prog->ops->release_io_cmd);
 		dev->listed = prog;
 		list_add(&dev->prog_node, &prog->devs);
-		rcu_assign_pointer(dev->prog, prog);
+		rcu_assign_pointer(dev->prog, prog);	/* after all of these */
 	}
 	mutex_unlock(&ublk_bpf_ops_lock);
 
@@ -247,7 +270,8 @@ static int ublk_bpf_reg(void *kdata, struct bpf_link *link)
 
 /*
  * The program's memory goes when this returns, so no callback may run then.
- * Never waits for I/O: this can hold up every struct_ops user of the machine.
+ * Never waits for I/O of ours: this can hold up every struct_ops user of the
+ * machine. A sleepable callback that waits for a page fault is waited for.
  */
 static void ublk_bpf_unreg(void *kdata, struct bpf_link *link)
 {

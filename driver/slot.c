@@ -104,9 +104,6 @@ static struct ublk_bpf_backing *ublk_bpf_backing_alloc(struct ublk_bpf_dev *dev,
 		backing->bdev = file_bdev(file);
 		backing->block = bdev_logical_block_size(backing->bdev);
 		backing->dma_alignment = bdev_dma_alignment(backing->bdev);
-		err = -ELOOP;
-		if (bdev_get_queue(backing->bdev)->tag_set == dev->set)
-			goto free;
 	} else if (S_ISREG(inode->i_mode)) {
 		int flags = (file->f_flags & O_ACCMODE) | O_DIRECT | O_NOATIME | O_LARGEFILE;
 		unsigned int mem;
@@ -166,12 +163,78 @@ static int ublk_bpf_wait_dying(struct ublk_bpf_dev *dev)
 	return wait_var_event_killable(&dev->dying_slots, !atomic_read(&dev->dying_slots)) ? -EINTR : 0;
 }
 
+/* The memory mask of the disk, 0: there is none. Under ub->mutex. */
+static unsigned int ublk_bpf_disk_dma_alignment(struct ublk_bpf_dev *dev)
+{
+	struct request_queue *q;
+	unsigned int mask = 0;
+
+	mutex_lock(&dev->set->tag_list_lock);
+	q = list_first_entry_or_null(&dev->set->tag_list, struct request_queue, tag_set_list);
+	if (q)
+		mask = queue_dma_alignment(q);
+	mutex_unlock(&dev->set->tag_list_lock);
+
+	return mask;
+}
+
+#define UBLK_BPF_MAX_STACK	16	/* devices on devices */
+
+/* Slots that lead to devices of ours change under this one; inside ub->mutex. */
+static DEFINE_MUTEX(ublk_bpf_stack_lock);
+static u64 ublk_bpf_walk;
+
+/*
+ * Does I/O to a block device come to @dev, by the slots of devices of ours? What
+ * lies between them (device mapper, a loop device) is not looked into. A stack
+ * that is too deep to tell counts as one that does.
+ */
+static bool ublk_bpf_leads_to(struct block_device *bdev, const struct ublk_bpf_dev *dev,
+			      unsigned int depth)
+{
+	struct ublk_bpf_dev *lower = ublk_bpf_queue_dev(bdev_get_queue(bdev));
+	bool leads = false;
+
+	if (!lower)
+		return false;
+	if (lower == dev || depth == UBLK_BPF_MAX_STACK)
+		return true;
+	if (lower->walked == ublk_bpf_walk)
+		return false;
+	lower->walked = ublk_bpf_walk;
+
+	for (u32 slot = 0; slot < UBLK_BPF_MAX_SLOTS && !leads; slot++) {
+		struct ublk_bpf_backing *backing = ublk_bpf_backing_tryget(lower, slot);
+
+		if (!backing)
+			continue;
+		leads = backing->bdev && ublk_bpf_leads_to(backing->bdev, dev, depth + 1);
+		percpu_ref_put(&backing->ref);
+	}
+	return leads;
+}
+
+/* Can the disk's I/O go to @backing? Under ub->mutex and ublk_bpf_stack_lock. */
+static int ublk_bpf_check_backing(struct ublk_bpf_dev *dev, const struct ublk_bpf_backing *backing)
+{
+	unsigned int mask = ublk_bpf_disk_dma_alignment(dev);
+
+	ublk_bpf_walk++;
+	if (backing->bdev && ublk_bpf_leads_to(backing->bdev, dev, 0))
+		return -ELOOP;
+	/* the disk lets in buffers that this backing cannot take */
+	if (mask && backing->dma_alignment > mask)
+		return -EINVAL;
+	return 0;
+}
+
 /* See struct ublk_bpf_slot in the uapi. Context: task, without ub->mutex. */
 int ublk_bpf_set_slot(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot, int fd)
 {
 	struct ublk_bpf_backing *backing;
 	struct file *file;
-	bool replaced;
+	bool replaced = false;
+	int err;
 
 	if (slot >= UBLK_BPF_MAX_SLOTS)
 		return -EINVAL;
@@ -185,14 +248,16 @@ int ublk_bpf_set_slot(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot, i
 	}
 
 	mutex_lock(mutex);
-	if (dev->dma_alignment && backing->dma_alignment > dev->dma_alignment) {
-		/* the disk lets in buffers that this backing cannot take */
-		mutex_unlock(mutex);
-		ublk_bpf_backing_drop(backing);
-		return -EINVAL;
-	}
-	replaced = ublk_bpf_swap_slot(dev, slot, backing);
+	mutex_lock(&ublk_bpf_stack_lock);
+	err = ublk_bpf_check_backing(dev, backing);
+	if (!err)
+		replaced = ublk_bpf_swap_slot(dev, slot, backing);
+	mutex_unlock(&ublk_bpf_stack_lock);
 	mutex_unlock(mutex);
+	if (err) {
+		ublk_bpf_backing_drop(backing);
+		return err;
+	}
 
 	return replaced ? ublk_bpf_wait_dying(dev) : 0;
 }

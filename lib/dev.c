@@ -185,6 +185,10 @@ static int dev_describe(struct ublk_bpf_dev *dev)
 		if (dev->slots[slot] < 0)
 			continue;
 		ret = ublk_bpf_set_slot(dev->ctrl, id, slot, dev->slots[slot]);
+		if (ret == -ELOOP)
+			return ublk_bpf_dev_fail(dev, ret,
+				"backing %u leads back to this device, or is a stack of more than 16 devices",
+				slot);
 		if (ret < 0)
 			return ublk_bpf_dev_fail(dev, ret,
 				"the driver refuses backing %u: %s; it must be a block device or a file that allows direct I/O",

@@ -9,7 +9,7 @@
  *	detach
  *	set		slot= fd=
  *	clear, get	slot=
- *	stats
+ *	stats		twice=1: and again with the same buffer
  *	unknown		a number that nobody knows
  *	add		flags=NAME[,NAME] of bpf, zoned, need_get_data, unprivileged,
  *			user_copy; prints what flags it got; the device is to be deleted
@@ -41,6 +41,8 @@ union arg {
 	struct ublk_bpf_stats stats;
 	struct ublksrv_ctrl_dev_info info;
 };
+
+static bool twice;
 
 static const struct command {
 	const char *name;
@@ -134,6 +136,8 @@ static void set_field(const struct command *cmd, const char *name, char *value)
 		arg->attach.flags = number;
 	else if (cmd->op == UBLK_U_CMD_BPF_ATTACH && !strcmp(name, "cookie"))
 		arg->attach.cookie = number;
+	else if (cmd->op == UBLK_U_CMD_BPF_GET_STATS && !strcmp(name, "twice"))
+		twice = number;
 	else if (!strcmp(name, "slot"))
 		arg->slot.slot = number;
 	else if (!strcmp(name, "fd"))
@@ -232,6 +236,8 @@ int main(int argc, char **argv)
 		set_field(cmd, argv[i], value);
 	}
 	ret = submit(cmd);
+	if (ret >= 0 && twice)	/* with what the first left there */
+		ret = submit(cmd);
 	if (ret < 0)
 		puts(strerrorname_np(-ret) ? strerrorname_np(-ret) : "unknown errno");
 	else

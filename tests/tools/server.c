@@ -3,12 +3,14 @@
  * server ID SERVE|AGAIN|ONCE|EIO [FILE]...
  *
  * A device of 128 MiB that can take a program but brings none, with the files
- * as its slots 0, 1, ..., and discard and write zeroes; "ready" once it is there. What is redirected at 16 MiB
- * and above, below 120 MiB, gets: SERVE, file 0 (zeroes without); AGAIN: always -EAGAIN;
- * ONCE: -EAGAIN the first time that the position is asked for; EIO: that.
- * The rest, which udev reads, is always served.
+ * as its slots 0, 1, ..., and discard and write zeroes of any size; "ready" once
+ * it is there. What is redirected at 16 MiB and above, below 120 MiB, gets: SERVE,
+ * file 0 (zeroes without); AGAIN: always -EAGAIN; ONCE: -EAGAIN the first time
+ * that the position is asked for; EIO: that. The rest, which udev reads, is
+ * always served.
  */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,8 +42,8 @@ static int server_init(struct ublk_bpf_dev *dev, const struct ublk_bpf_args *arg
 	params->types |= UBLK_PARAM_TYPE_DISCARD;
 	params->basic.attrs |= UBLK_ATTR_VOLATILE_CACHE | UBLK_ATTR_FUA;
 	params->discard.discard_granularity = 4096;
-	params->discard.max_discard_sectors = MIB / 512;
-	params->discard.max_write_zeroes_sectors = MIB / 512;
+	params->discard.max_discard_sectors = UINT_MAX / 512 * 512;
+	params->discard.max_write_zeroes_sectors = UINT_MAX / 512 * 512;
 	params->discard.max_discard_segments = 1;
 	ublk_bpf_dev_set_size(dev, BYTES);
 	return 0;

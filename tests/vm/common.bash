@@ -19,7 +19,8 @@ klog() { dmesg | sed -n "/$mark/,\$p"; }
 
 common_teardown() {
 	local ids
-	ids=$(ublk-bpf list --json 2>/dev/null | jq -r '.[].id' 2>/dev/null)
+	# the higher numbers may lie on the lower ones
+	ids=$(ublk-bpf list --json 2>/dev/null | jq -r 'reverse | .[].id' 2>/dev/null)
 	for id in $ids; do
 		ublk-bpf del --force -n "$id" || echo "# cannot delete device $id"
 	done

@@ -174,6 +174,26 @@ teardown() {
 	is "$(ctrl stats 0 | grep -o 'slots=.*')" slots=0
 }
 
+@test "backings_in_a_circle_are_eloop" {
+	for id in 0 1 2; do
+		background "$tools/server" $id SERVE
+	done
+	is "$(ctrl set 0 slot=0 fd=9 9</dev/ublkb1)" ok
+	is "$(ctrl set 1 slot=3 fd=9 9</dev/ublkb2)" ok
+	is "$(ctrl set 2 slot=0 fd=9 9</dev/ublkb0)" ELOOP
+	is "$(ctrl set 2 slot=0 fd=9 9</dev/ublkb1)" ELOOP
+	is "$(ctrl clear 1 slot=3)" ok
+	is "$(ctrl set 2 slot=0 fd=9 9</dev/ublkb0)" ok
+	is "$(ctrl clear 2 slot=0)" ok
+	is "$(ctrl clear 0 slot=0)" ok
+}
+
+@test "stats_take_what_they_have_filled" {
+	is "$(ctrl add 0 flags=bpf)" "ok bpf"
+	has "$(ctrl stats 0 twice=1)" "^ok"
+	is "$(ctrl del 0)" ok
+}
+
 @test "get_gives_the_very_open_file" {
 	null_blk a 16
 	is "$(ctrl add 0 flags=bpf)" "ok bpf"

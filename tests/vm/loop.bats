@@ -109,6 +109,53 @@ sectors_and_flushes() { awk '{ print $7, $16 }' "/sys/block/$1/stat"; }
 	[ "$(dd if=/dev/nb bs=1M skip=24 iflag=direct | sha256sum)" = "$after" ]
 }
 
+@test "bio_that_is_split_over_all_tags_is_served" {
+	null_blk nb 64
+	dev=$(ublk-bpf add loop -n 0 -d 1 -f /dev/nb)
+	dd if=/dev/urandom of="$BATS_TEST_TMPDIR/data" bs=1M count=4
+	dd if="$BATS_TEST_TMPDIR/data" of="$dev" bs=4M oflag=direct
+	dd if="$dev" bs=4M count=1 iflag=direct | cmp - "$BATS_TEST_TMPDIR/data"
+	verify "$dev" --ioengine=psync --numjobs=4 --bs=1M --size=16M --offset_increment=16M
+}
+
+@test "stack_of_devices_has_a_limit_and_keeps_its_data" {
+	null_blk nb 64
+	lower=/dev/nb
+	for id in $(seq 0 16); do
+		lower=$(ublk-bpf add loop -n "$id" -f "$lower")
+	done
+	run ublk-bpf add loop -n 17 -f "$lower"
+	[ "$status" = 1 ]
+	[[ $output == *"stack of more than 16 devices"* ]]
+	verify "$lower" --iodepth=64 --iodepth_batch_submit=32 --io_size=1M
+	# the kernel's stack has an end, too: a part of it goes by workers
+	workers=$(ublk-bpf list --json | jq '[.[].stats.fwd_worker] | add')
+	[ "$workers" -gt 0 ]
+}
+
+@test "flush_that_the_file_cannot_do_fails_and_ends" {
+	null_blk nb 128
+	background "$tools/server" 0 SERVE /dev/nb
+	mkfs.ext4 -q /dev/ublkb0
+	mount /dev/ublkb0 /mnt/below
+	dd if=/dev/urandom of=/mnt/below/image bs=1M count=8 conv=fsync
+	dev=$(ublk-bpf add loop -n 1 -d 1 -f /mnt/below/image)
+	dd if="$dev" of=/dev/null bs=4k count=1 iflag=direct
+	[ "$(stat_of 1 fwd_inline)" -gt 0 ]
+	# without its program the disk below says -EOPNOTSUPP to everything
+	background "$tools/loader" "$progs/complete.bpf.o" 4711
+	"$tools/ctrl" attach 0 prog_id=4711
+	kill -KILL "$background"
+	until [ "$(ublk-bpf list --json -n 0 | jq -r '.[0].served')" = nobody ]; do
+		sleep 0.1
+	done
+	sync "$dev"		# the block layer takes -EOPNOTSUPP for done
+	[ "$(stat_of 1 failed)" -gt 0 ]
+	ublk-bpf del -n 1
+	umount /mnt/below
+	no_background
+}
+
 @test "errors_of_the_backing_come_through" {
 	null_blk nb 64
 	printf '%s\n' "0 65536 linear /dev/nb 0" "65536 65536 error" | dmsetup create half

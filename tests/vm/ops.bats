@@ -502,6 +502,13 @@ logged() { has "$(klog)" "ublk_bpf: dev 0: program [0-9]+ $1"; }
 	is "$(do_io REDIRECT_ALL zeroes 65536)" "ok 65536 redirected=1 order=1323"
 }
 
+@test "no_io_is_larger_than_a_program_can_answer" {
+	fresh
+	background "$tools/server" 0 SERVE
+	is "$(cat /sys/block/ublkb0/queue/discard_max_hw_bytes)" $((1 << 30))
+	is "$(cat /sys/block/ublkb0/queue/write_zeroes_max_bytes)" $((1 << 30))
+}
+
 @test "server_serves_in_the_end_what_was_eagain_before" {
 	apart ONCE 0 queue_only_ops
 	is "$(do_io AGAIN_REDIRECT write 8192 pattern=27)" "EIO redirected=1 rerun=1 failed=1 order=1313"
@@ -570,6 +577,32 @@ logged() { has "$(klog)" "ublk_bpf: dev 0: program [0-9]+ $1"; }
 	holds 8192 COMPLETE_EIO a 0 22
 	is "$(ctrl attach 0 prog_id=4711)" ok
 	is "$(io /dev/ublkb0 write $at 8192)" EIO
+}
+
+@test "program_is_not_told_of_io_that_another_took" {
+	fresh
+	null_blk slow 128 irqmode=2 completion_nsec=1000000000
+	background "$tools/loader" "$progs/behave.bpf.o" 4711 queue_only_ops
+	background "$tools/loader" "$progs/release.bpf.o" 4712
+	background "$tools/server" 0 SERVE /dev/slow
+	is "$(ctrl attach 0 prog_id=4711)" ok
+	at FORWARD
+	io /dev/ublkb0 read "$at" 4096 nocheck >"$BATS_TEST_TMPDIR/io" &
+	local reader=$!
+	for _ in $(seq 50); do
+		[[ $(ctrl stats 0) != *fwd_inline=1* ]] || break
+		sleep 0.05
+	done
+	is "$(ctrl detach 0)" ok
+	is "$(ctrl attach 0 prog_id=4712)" ok
+	wait $reader
+	is "$(cat "$BATS_TEST_TMPDIR/io")" "ok 4096"
+	is "$(count_of 1)" 0
+	# its own it is told of
+	io /dev/ublkb0 read 0 4096 nocheck
+	is "$(count_of 1)" 1
+	fresh
+	no_null_blk slow
 }
 
 @test "device_whose_program_is_gone_is_eopnotsupp" {

@@ -86,7 +86,8 @@ struct ublk_bpf_detach {
  * regular file or block device, opened write-only, no direct I/O, or on a
  * started disk one that needs memory aligned more than the disk asks for);
  * -EINTR killed while the old backing's I/O ended: the slot is changed; -EBADF no
- * such descriptor; -ELOOP it is this very device; -ENOENT clear, get: empty.
+ * such descriptor; -ELOOP it is this very device, or a device whose backings lead
+ * to this one, or a stack of more than 16; -ENOENT clear, get: empty.
  * Setting a used slot replaces the backing; I/O in flight ends on the old one
  * before the command returns.
  */

@@ -35,16 +35,21 @@ own_mount_namespace() {
 # Mount a throw-away copy of the root file system with this checkout in it, and
 # set $sandbox to its path: writes go to an overlay that leave_sandbox removes,
 # so neither a test nor a crash spoils the cache. Needs own_mount_namespace.
+# $1: a layer of vm/kernel to lay over it, if any.
 enter_sandbox() {
-	local root
+	local root layer=${1:-}
 	root=$("$vm_dir/rootfs") || exit 1
 	exec 8<"$root"
 	flock -s 8		# vm/rootfs does not remove what somebody runs from
+	if [ -n "$layer" ]; then
+		exec 7<"$layer"
+		flock -s 7
+	fi
 	scratch=$(mktemp -d "$cache_dir/run.XXXXXX")
 	sandbox=$scratch/root
 	mkdir "$scratch/root" "$scratch/upper" "$scratch/work"
 	mount -t overlay overlay "$sandbox" \
-		-o "lowerdir=$root,upperdir=$scratch/upper,workdir=$scratch/work"
+		-o "lowerdir=${layer:+$layer:}$root,upperdir=$scratch/upper,workdir=$scratch/work"
 	mount -t proc proc "$sandbox/proc"
 	mount -t sysfs sysfs "$sandbox/sys"
 	mount -t tmpfs tmpfs "$sandbox/tmp"

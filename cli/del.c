@@ -162,14 +162,16 @@ static void forget(unsigned int id)
 	state_remove(id);
 }
 
-/* Return: exit status. */
-static int delete(struct ublk_bpf_ctrl *ctrl, unsigned int id, bool force)
+#define STATUS_BUSY	(-1)	/* it is held by somebody, and nothing was said yet */
+
+/* Return: exit status, or with @patient STATUS_BUSY. */
+static int delete(struct ublk_bpf_ctrl *ctrl, unsigned int id, bool force, bool patient)
 {
 	struct claim claim;
 	int ret;
 
 	if (!claim_disk(&claim, id) && !force)
-		return complain("/dev/ublkb%u is in use (mounted or held); unmount it, or delete it all the same: ublk-bpf del -n %u --force",
+		return patient ? STATUS_BUSY : complain("/dev/ublkb%u is in use (mounted or held); unmount it, or delete it all the same: ublk-bpf del -n %u --force",
 				id, id);
 	ret = stop(ctrl, id);
 	/* Its number becomes free only when nobody has it open. */
@@ -203,7 +205,7 @@ static bool is_ours(struct ublk_bpf_ctrl *ctrl, unsigned int id)
 }
 
 /* Each with a control ring of its own: one that is stuck must not stop the rest. */
-static int delete_one(unsigned int id, const struct del *del)
+static int delete_one(unsigned int id, const struct del *del, bool patient)
 {
 	struct ublk_bpf_ctrl *ctrl = open_control();
 	int status = 0;
@@ -211,7 +213,7 @@ static int delete_one(unsigned int id, const struct del *del)
 	if (!ctrl)
 		return EXIT_FAILURE;
 	if (!del->all || is_ours(ctrl, id))
-		status = delete(ctrl, id, del->force);
+		status = delete(ctrl, id, del->force, patient);
 	ublk_bpf_ctrl_close(ctrl);
 	return status;
 }
@@ -224,19 +226,47 @@ static bool contains(const unsigned int *ids, int nr, unsigned int id)
 	return false;
 }
 
+/*
+ * Delete the devices that are wanted. They can lie on each other: what was held
+ * may not be any more when others are gone. Return: exit status.
+ */
+static int delete_wanted(const struct del *del, const unsigned int *ids, int nr)
+{
+	bool *done = calloc(nr + 1, sizeof(*done));
+	bool patient = del->all, progress;
+	int i, ret, status = 0;
+
+	if (!done)
+		return complain("out of memory");
+	for (;; patient = progress) {
+		progress = false;
+		for (i = nr - 1; i >= 0; i--) {
+			if (done[i] || (!del->all && ids[i] != (unsigned int)del->id))
+				continue;
+			ret = delete_one(ids[i], del, patient);
+			if (ret == STATUS_BUSY)
+				continue;
+			status |= ret;
+			done[i] = progress = true;
+		}
+		if (!patient)
+			break;
+	}
+	free(done);
+	return status;
+}
+
 int cmd_del(int argc, char **argv)
 {
 	struct del del = { .id = -1 };
 	unsigned int *ids, *noted;
-	int nr, nr_noted, i, status = 0;
+	int nr, nr_noted, i, status;
 
 	argp_parse(&del_argp, argc, argv, 0, NULL, &del);
 	nr = list_devices(&ids);
 	if (nr < 0)
 		return complain("cannot list devices: %s", strerror(-nr));
-	for (i = nr - 1; i >= 0; i--)	/* one over another: the upper one was made later */
-		if (del.all || ids[i] == (unsigned int)del.id)
-			status |= delete_one(ids[i], &del);
+	status = delete_wanted(&del, ids, nr);
 
 	/* What is left of devices that are gone, after a crash for example. */
 	nr_noted = list_states(&noted);

@@ -21,6 +21,7 @@ struct row {
 	struct ublk_bpf_stats stats;	/* zeroes for a stock device */
 	bool has_bpf;
 	char target[32];
+	struct json_object *made_of;	/* what add has noted, or NULL */
 };
 
 static const char *const state_names[] = {
@@ -55,6 +56,8 @@ static const char *state_name(const struct row *row)
 
 static const char *served(const struct row *row)
 {
+	if (row->info.state == UBLK_S_DEV_DEAD)
+		return "nobody";
 	switch (row->stats.state) {
 	case UBLK_BPF_STATE_ATTACHED:
 		return "bpf";
@@ -68,7 +71,7 @@ static const char *served(const struct row *row)
 /* Return: 0, -ENODEV it went away meanwhile, or what the driver says. */
 static int read_row(struct ublk_bpf_ctrl *ctrl, unsigned int id, struct row *row)
 {
-	struct json_object *state, *name;
+	struct json_object *name;
 	int ret;
 
 	memset(row, 0, sizeof(*row));
@@ -86,10 +89,9 @@ static int read_row(struct ublk_bpf_ctrl *ctrl, unsigned int id, struct row *row
 			return ret;
 	}
 	strcpy(row->target, "-");
-	state = state_load(id);
-	if (state && json_object_object_get_ex(state, "target", &name))
+	row->made_of = state_load(id);
+	if (row->made_of && json_object_object_get_ex(row->made_of, "target", &name))
 		snprintf(row->target, sizeof(row->target), "%s", json_object_get_string(name));
-	json_object_put(state);
 	return 0;
 }
 
@@ -110,8 +112,8 @@ static void human_size(__u64 bytes, char *text, size_t size)
 
 static void print_head(void)
 {
-	printf(" ID  %-8s %10s  %-8s  %-6s %12s %12s %12s %12s\n", "TARGET", "SIZE", "STATE",
-	       "SERVED", "DONE", "INLINE", "WORKER", "REDIRECTED");
+	printf(" ID  %-8s %10s  %-8s  %-6s %11s %11s %11s %11s %9s\n", "TARGET", "SIZE", "STATE",
+	       "SERVED", "DONE", "INLINE", "WORKER", "REDIRECTED", "FAILED");
 }
 
 static void print_row(const struct row *row)
@@ -122,10 +124,10 @@ static void print_row(const struct row *row)
 	printf("%3u  %-8s %10s  %-8s  %-6s ", row->id, row->target, size, state_name(row),
 	       served(row));
 	if (row->has_bpf)
-		printf("%12llu %12llu %12llu %12llu\n", row->stats.done, row->stats.fwd_inline,
-		       row->stats.fwd_worker, row->stats.redirected);
+		printf("%11llu %11llu %11llu %11llu %9llu\n", row->stats.done, row->stats.fwd_inline,
+		       row->stats.fwd_worker, row->stats.redirected, row->stats.failed);
 	else
-		printf("%12s %12s %12s %12s\n", "-", "-", "-", "-");
+		printf("%11s %11s %11s %11s %9s\n", "-", "-", "-", "-", "-");
 }
 
 static void add_string(struct json_object *json, const char *key, const char *value)
@@ -159,6 +161,8 @@ static struct json_object *row_json(const struct row *row)
 	add_number(json, "queues", row->info.nr_hw_queues);
 	add_number(json, "depth", row->info.queue_depth);
 	json_object_object_add(json, "server_pid", json_object_new_int(row->info.ublksrv_pid));
+	if (row->made_of && json_object_object_get_ex(row->made_of, "files", &sub))
+		json_object_object_add(json, "files", json_object_get(sub));
 	if (!row->has_bpf)
 		return json;
 
@@ -209,7 +213,8 @@ static const struct argp list_argp = {
 	.options = list_options,
 	.parser = list_parse,
 	.doc = "Show ublk devices: who serves them, and how many I/Os a program completed (DONE), "
-	       "forwarded at once (INLINE) or by a worker (WORKER), or gave to the server (REDIRECTED).",
+	       "forwarded at once (INLINE) or by a worker (WORKER), or gave to the server (REDIRECTED), "
+	       "and how many ended in an error (FAILED).",
 };
 
 int cmd_list(int argc, char **argv)
@@ -247,11 +252,12 @@ int cmd_list(int argc, char **argv)
 		}
 		if (list.json) {
 			json_object_array_add(json, row_json(&row));
-			continue;
+		} else {
+			if (list.id >= 0)
+				print_head();
+			print_row(&row);
 		}
-		if (list.id >= 0)
-			print_head();
-		print_row(&row);
+		json_object_put(row.made_of);
 	}
 	if (list.json)
 		print_json(json);

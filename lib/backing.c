@@ -67,8 +67,9 @@ static int open_and_claim(struct ublk_bpf_dev *dev, const char *path, bool read_
 		goto close_fd;
 	}
 	if (S_ISREG(st->st_mode) && flock(fd, (read_only ? LOCK_SH : LOCK_EX) | LOCK_NB)) {
-		ret = ublk_bpf_dev_fail(dev, -errno, errno == EWOULDBLOCK ?
-			"the file is locked, so it is in use; end that use (see ublk-bpf list), or share it among readers with -r" :
+		ret = ublk_bpf_dev_fail(dev, -errno, errno == EWOULDBLOCK ? read_only ?
+			"the file is locked by somebody who writes it; end that use (see ublk-bpf list --json)" :
+			"the file is locked, so it is in use; end that use (see ublk-bpf list --json), or share it among readers with -r" :
 			"the file cannot be locked; put it on a local file system");
 		goto close_fd;
 	}

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <bpf/libbpf.h>
 #include "ublk_bpf.h"
 
@@ -86,8 +87,10 @@ static int prog_open_program(struct ublk_bpf_dev *dev, struct bpf_object **obj)
 	if (!prog->obj) {
 		err = -errno;	/* libbpf has errors of its own */
 		libbpf_strerror(err, reason, sizeof(reason));
+		if (err == -ENOENT && !access(path, F_OK))
+			snprintf(reason, sizeof(reason), "it has no BTF (was it compiled with -g?)");
 		return ublk_bpf_dev_fail(dev, err,
-			"cannot open it as a BPF object: %s; compile one: clang -O2 -g -target bpf -c FILE.bpf.c",
+			"cannot open it as a BPF object: %s; compile one: clang -O2 -g -target bpf -I/usr/include/$(uname -m)-linux-gnu -c FILE.bpf.c",
 			reason);
 	}
 	*obj = prog->obj;

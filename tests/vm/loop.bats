@@ -118,6 +118,19 @@ sectors_and_flushes() { awk '{ print $7, $16 }' "/sys/block/$1/stat"; }
 	verify "$dev" --ioengine=psync --numjobs=4 --bs=1M --size=16M --offset_increment=16M
 }
 
+@test "devices_on_each_other_are_deleted_in_any_order" {
+	null_blk nb 64
+	ublk-bpf add loop -n 7 -f /dev/nb
+	ublk-bpf add loop -n 0 -f /dev/ublkb7
+	ublk-bpf add loop -n 9 -f /dev/ublkb0
+	is "$(ublk-bpf list --json -n 9 | jq -r '.[0].files[0].path')" /dev/ublkb0
+	run ublk-bpf del -n 7
+	[ "$status" = 1 ]
+	[[ $output == *"/dev/ublkb7 is in use"* ]]
+	ublk-bpf del -a
+	is "$(ublk-bpf list --json | jq length)" 0
+}
+
 @test "stack_of_devices_has_a_limit_and_keeps_its_data" {
 	null_blk nb 64
 	lower=/dev/nb

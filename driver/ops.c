@@ -228,6 +228,8 @@ static void ublk_bpf_unlink(struct ublk_bpf_dev *dev)
  */
 int ublk_bpf_detach(struct ublk_bpf_dev *dev)
 {
+	u64 seq;
+
 	mutex_lock(&ublk_bpf_ops_lock);
 	if (dev->state == UBLK_BPF_STATE_NONE) {
 		mutex_unlock(&ublk_bpf_ops_lock);
@@ -236,12 +238,14 @@ int ublk_bpf_detach(struct ublk_bpf_dev *dev)
 	RCU_INIT_POINTER(dev->prog, NULL);
 	WRITE_ONCE(dev->fail, false);
 	dev->state = UBLK_BPF_STATE_NONE;
+	seq = dev->attach_seq;
 	mutex_unlock(&ublk_bpf_ops_lock);
 
 	ublk_bpf_synchronize();
 
+	/* another may have done this, and another program be there already */
 	mutex_lock(&ublk_bpf_ops_lock);
-	if (dev->listed)
+	if (dev->listed && dev->attach_seq == seq)
 		ublk_bpf_unlink(dev);
 	mutex_unlock(&ublk_bpf_ops_lock);
 

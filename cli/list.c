@@ -44,6 +44,8 @@ static const struct { const char *name; size_t offset; } counters[] = {
 	COUNTER(failed),
 	COUNTER(unfinished),
 	COUNTER(misused),
+	COUNTER(held),
+	COUNTER(stale),
 #undef COUNTER
 };
 
@@ -62,6 +64,7 @@ static const char *served(const struct row *row)
 	case UBLK_BPF_STATE_ATTACHED:
 		return "bpf";
 	case UBLK_BPF_STATE_GONE:
+	case UBLK_BPF_STATE_EJECTED:
 		return row->stats.flags & UBLK_BPF_ATTACH_FALLBACK ? "server" : "nobody";
 	default:
 		return "server";
@@ -128,6 +131,8 @@ static void print_row(const struct row *row)
 		       row->stats.fwd_worker, row->stats.redirected, row->stats.failed);
 	else
 		printf("%11s %11s %11s %11s %9s\n", "-", "-", "-", "-", "-");
+	if (row->stats.eject_reason[0])
+		printf("     its program was ejected: it %s\n", row->stats.eject_reason);
 }
 
 static void add_string(struct json_object *json, const char *key, const char *value)
@@ -170,6 +175,8 @@ static struct json_object *row_json(const struct row *row)
 		stats->state == UBLK_BPF_STATE_ATTACHED));
 	json_object_object_add(json, "fallback", json_object_new_boolean(
 		stats->flags & UBLK_BPF_ATTACH_FALLBACK));
+	if (stats->eject_reason[0])
+		add_string(json, "ejected", stats->eject_reason);
 	add_number(json, "prog_id", stats->prog_id);
 	add_number(json, "cookie", stats->cookie);
 	sub = json_object_new_array();

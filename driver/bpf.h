@@ -32,6 +32,8 @@ struct ublk_bpf_queue;
 	S(BATCH_DISPATCH)	\
 	S(COMPLETE_RQ)		\
 	S(TIMEOUT)		\
+	S(CANCEL_CMD)		\
+	S(STOPPING)		\
 	S(STOP_DEV)		\
 	S(FREE_DEV)
 
@@ -58,13 +60,15 @@ int ublk_bpf_do_alloc_tag_set(struct blk_mq_tag_set *set,
 void ublk_bpf_do_free_dev(struct ublk_bpf_dev *dev);
 void ublk_bpf_do_stop_dev(struct ublk_bpf_dev *dev);
 void ublk_bpf_do_stack_limits(struct ublk_bpf_dev *dev, struct queue_limits *lim);
-struct ublk_bpf_queue *ublk_bpf_get_queue(struct ublk_bpf_dev *dev, unsigned int qid);
+struct ublk_bpf_queue *ublk_bpf_do_init_hctx(struct ublk_bpf_dev *dev, struct blk_mq_hw_ctx *hctx);
 int ublk_bpf_do_ctrl_cmd(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 cmd_op,
 			 const struct ublksrv_ctrl_cmd *header);
 bool ublk_bpf_do_queue_rq(struct ublk_bpf_queue *q, struct request *rq);
 bool ublk_bpf_do_dispatch_rq(struct ublk_bpf_queue *q, struct request *rq);
 bool ublk_bpf_do_complete_rq(struct request *rq, int *res);
-bool ublk_bpf_owns(struct ublk_bpf_queue *q, struct request *rq);
+bool ublk_bpf_do_timeout(struct ublk_bpf_queue *q, struct request *rq);
+bool ublk_bpf_do_is_away(const struct ublk_bpf_queue *q, unsigned int tag);
+void ublk_bpf_do_stopping(struct ublk_bpf_dev *dev);
 
 /* module_init. Return: 0 or a negative errno, which fails it. */
 static inline int ublk_bpf_init(enum ublk_bpf_site site)
@@ -103,6 +107,28 @@ static inline void ublk_bpf_free_dev(enum ublk_bpf_site site, struct ublk_bpf_de
 	ublk_bpf_do_free_dev(dev);
 }
 
+/*
+ * The server's command of a tag is cancelled. Return: true when the tag's I/O has
+ * been taken and will not come to that command any more.
+ */
+static inline bool ublk_bpf_is_away(enum ublk_bpf_site site, const struct ublk_bpf_queue *q,
+				    unsigned int tag)
+{
+	if (!q)
+		return false;
+	ublk_bpf_hit(site);
+	return ublk_bpf_do_is_away(q, tag);
+}
+
+/* The disk is about to go: what is held is given back. Under ub->mutex; may sleep. */
+static inline void ublk_bpf_stopping(enum ublk_bpf_site site, struct ublk_bpf_dev *dev)
+{
+	if (!dev)
+		return;
+	ublk_bpf_hit(site);
+	ublk_bpf_do_stopping(dev);
+}
+
 /* The disk is gone, all I/O has ended. Under ub->mutex; may sleep. */
 static inline void ublk_bpf_stop_dev(enum ublk_bpf_site site, struct ublk_bpf_dev *dev)
 {
@@ -122,13 +148,15 @@ static inline void ublk_bpf_stack_limits(enum ublk_bpf_site site, struct ublk_bp
 	ublk_bpf_do_stack_limits(dev, lim);
 }
 
+/* The disk gets its queues. Return: what of ours belongs to this one. */
 static inline struct ublk_bpf_queue *ublk_bpf_init_hctx(enum ublk_bpf_site site,
-							struct ublk_bpf_dev *dev, unsigned int qid)
+							struct ublk_bpf_dev *dev,
+							struct blk_mq_hw_ctx *hctx)
 {
 	if (!dev)
 		return NULL;
 	ublk_bpf_hit(site);
-	return ublk_bpf_get_queue(dev, qid);
+	return ublk_bpf_do_init_hctx(dev, hctx);
 }
 
 /* A control command that the driver does not know. Return: its result. */
@@ -194,8 +222,8 @@ static inline bool ublk_bpf_complete_rq(enum ublk_bpf_site site, struct request 
 }
 
 /*
- * Nothing of a device with a program times out: what it forwarded is under DMA
- * in the backing, and stop waits for it.
+ * Of what a program has, only what it holds times out: what it forwarded is under
+ * DMA in the backing, and stop waits for it. Return: true to set the timer again.
  */
 static inline bool ublk_bpf_timeout(enum ublk_bpf_site site, struct ublk_bpf_queue *q,
 				    struct request *rq)
@@ -203,7 +231,7 @@ static inline bool ublk_bpf_timeout(enum ublk_bpf_site site, struct ublk_bpf_que
 	if (!q)
 		return false;
 	ublk_bpf_hit(site);
-	return ublk_bpf_owns(q, rq);
+	return ublk_bpf_do_timeout(q, rq);
 }
 
 #endif

@@ -89,14 +89,24 @@ static void ublk_bpf_queue_rqs(struct rq_list *list)
 	ublk_bpf_finish_plug(&plug);
 }
 
-static void ublk_bpf_free(struct ublk_bpf_dev *dev)
+static void ublk_bpf_free(struct work_struct *work)
 {
+	struct ublk_bpf_dev *dev = container_of(work, struct ublk_bpf_dev, free_work);
+
 	for (unsigned int i = 0; i < dev->nr_queues; i++) {
 		kvfree(dev->queues[i].rooms);
 		kvfree(dev->queues[i].tags);
 	}
 	free_percpu(dev->counters);
+	lockdep_unregister_key(&dev->fq_lock_key);
 	kvfree(dev);
+}
+
+/* Freed by a worker: the last hold may go in any context. */
+void ublk_bpf_put_dev(struct ublk_bpf_dev *dev)
+{
+	if (refcount_dec_and_test(&dev->ref))
+		queue_work(ublk_bpf_free_wq, &dev->free_work);
 }
 
 static struct ublk_bpf_dev *ublk_bpf_alloc(const struct ublksrv_ctrl_dev_info *info)
@@ -108,7 +118,12 @@ static struct ublk_bpf_dev *ublk_bpf_alloc(const struct ublksrv_ctrl_dev_info *i
 	if (!dev)
 		return NULL;
 	dev->nr_queues = nr_queues;
+	dev->depth = info->queue_depth;
 	dev->dev_id = info->dev_id;
+	lockdep_register_key(&dev->fq_lock_key);
+	refcount_set(&dev->ref, 1);
+	INIT_WORK(&dev->free_work, ublk_bpf_free);
+	INIT_WORK(&dev->eject_work, ublk_bpf_eject_work);
 	dev->counters = alloc_percpu(struct ublk_bpf_counters);
 	if (!dev->counters)
 		goto free;
@@ -129,7 +144,7 @@ static struct ublk_bpf_dev *ublk_bpf_alloc(const struct ublksrv_ctrl_dev_info *i
 	}
 	return dev;
 free:
-	ublk_bpf_free(dev);
+	ublk_bpf_put_dev(dev);
 	return NULL;
 }
 
@@ -155,33 +170,46 @@ int ublk_bpf_do_alloc_tag_set(struct blk_mq_tag_set *set, const struct ublksrv_c
 	dev->mq_ops = *set->ops;
 	dev->mq_ops.queue_rqs = ublk_bpf_queue_rqs;
 	set->ops = &dev->mq_ops;
+	dev->pdu = ALIGN(set->cmd_size, sizeof(long));
+	set->cmd_size = dev->pdu + sizeof(struct ublk_bpf_pdu);
 	set->flags |= BLK_MQ_F_BLOCKING | BLK_MQ_F_NO_SCHED_BY_DEFAULT;
 
 	err = blk_mq_alloc_tag_set(set);
 	if (err) {
-		ublk_bpf_free(dev);
+		ublk_bpf_put_dev(dev);
 		return err;
 	}
 	*bpf = dev;
 	return 0;
 }
 
+/* See ublk_bpf_stopping(). */
+void ublk_bpf_do_stopping(struct ublk_bpf_dev *dev)
+{
+	WRITE_ONCE(dev->stopping, true);
+	smp_mb();	/* pairs with ublk_bpf_hold_io() */
+	ublk_bpf_give_back(dev);
+}
+
 /* Take everything off a device that has no I/O any more. May sleep. */
 void ublk_bpf_do_stop_dev(struct ublk_bpf_dev *dev)
 {
 	ublk_bpf_detach(dev);
+	cancel_work_sync(&dev->eject_work);
 	ublk_bpf_clear_slots(dev);
 }
 
 void ublk_bpf_do_free_dev(struct ublk_bpf_dev *dev)
 {
 	ublk_bpf_do_stop_dev(dev);
-	ublk_bpf_free(dev);
+	ublk_bpf_put_dev(dev);
 }
 
-struct ublk_bpf_queue *ublk_bpf_get_queue(struct ublk_bpf_dev *dev, unsigned int qid)
+struct ublk_bpf_queue *ublk_bpf_do_init_hctx(struct ublk_bpf_dev *dev, struct blk_mq_hw_ctx *hctx)
 {
-	return &dev->queues[qid];
+	/* a flush of a backing ends ours under its own lock of this kind */
+	blk_mq_hctx_set_fq_lock_class(hctx, &dev->fq_lock_key);
+	return &dev->queues[hctx->queue_num];
 }
 
 /* A program answers with the bytes of an I/O in an int. */
@@ -204,6 +232,7 @@ void ublk_bpf_do_stack_limits(struct ublk_bpf_dev *dev, struct queue_limits *lim
 		lim->dma_alignment = max(lim->dma_alignment, backing->dma_alignment);
 		percpu_ref_put(&backing->ref);
 	}
+	WRITE_ONCE(dev->stopping, false);
 }
 
 static void ublk_bpf_get_stats(struct ublk_bpf_dev *dev, struct ublk_bpf_stats *stats)
@@ -214,6 +243,8 @@ static void ublk_bpf_get_stats(struct ublk_bpf_dev *dev, struct ublk_bpf_stats *
 	stats->flags = dev->attach_flags;
 	stats->prog_id = dev->prog_id;
 	stats->cookie = dev->cookie;
+	if (dev->state == UBLK_BPF_STATE_EJECTED)
+		memcpy(stats->eject_reason, dev->eject_reason, sizeof(stats->eject_reason));
 	for (u32 slot = 0; slot < UBLK_BPF_MAX_SLOTS; slot++)
 		if (rcu_access_pointer(dev->slots[slot]))
 			stats->slots |= 1ULL << slot;
@@ -231,6 +262,8 @@ static void ublk_bpf_get_stats(struct ublk_bpf_dev *dev, struct ublk_bpf_stats *
 		stats->failed += c->failed;
 		stats->unfinished += c->unfinished;
 		stats->misused += c->misused;
+		stats->held += c->held;
+		stats->stale += c->stale;
 	}
 }
 
@@ -342,6 +375,9 @@ int ublk_bpf_do_init(void)
 	err = ublk_bpf_forward_init();
 	if (err)
 		return err;
+	err = ublk_bpf_hold_init();
+	if (err)
+		goto forward_exit;
 
 	/* without BTF in the module this succeeds and registers nothing */
 	if (!IS_ENABLED(CONFIG_DEBUG_INFO_BTF_MODULES))
@@ -349,12 +385,19 @@ int ublk_bpf_do_init(void)
 	err = ublk_bpf_ops_init();
 	if (err) {
 		pr_err("ublk_bpf: cannot register struct ublk_bpf_ops: %d\n", err);
-		ublk_bpf_forward_exit();
+		goto hold_exit;
 	}
+	return 0;
+
+hold_exit:
+	ublk_bpf_hold_exit();
+forward_exit:
+	ublk_bpf_forward_exit();
 	return err;
 }
 
 void ublk_bpf_exit(void)
 {
+	ublk_bpf_hold_exit();
 	ublk_bpf_forward_exit();
 }

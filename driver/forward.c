@@ -63,19 +63,17 @@ void ublk_bpf_finish_plug(struct ublk_bpf_plug *plug)
 	current->bio_list = plug->bio_list;
 }
 
-/* Record a range, see ublk_bpf_forward(). Context: a queue callback. */
-int ublk_bpf_record(struct ublk_bpf_tag *tag, u32 off, u32 bytes, u32 slot, u64 pos)
+/*
+ * Record a range, see ublk_bpf_forward(). Context: any; the I/O cannot end and
+ * @rec and @ranges are the caller's alone.
+ */
+int ublk_bpf_record(struct ublk_bpf_tag *tag, struct ublk_bpf_record *rec,
+		    struct ublk_bpf_range *ranges, u32 off, u32 bytes, u32 slot, u64 pos)
 {
 	struct ublk_bpf_backing *backing;
 	u64 size;
 	int err;
 
-	if (!tag->asking)
-		return -EINVAL;
-	if (test_bit(UBLK_BPF_IO_F_COMPLETED, &tag->io.flags)) {
-		ublk_bpf_misused(tag, "forwarded an I/O that it had completed");
-		return -EINVAL;
-	}
 	switch (req_op(tag->rq)) {
 	case REQ_OP_READ:
 	case REQ_OP_WRITE:
@@ -87,9 +85,9 @@ int ublk_bpf_record(struct ublk_bpf_tag *tag, u32 off, u32 bytes, u32 slot, u64 
 	default:
 		return -EOPNOTSUPP;
 	}
-	if (tag->nr_ranges == UBLK_BPF_MAX_RANGES)
+	if (rec->nr == UBLK_BPF_MAX_RANGES)
 		return -ENOSPC;
-	if ((u64)off + bytes > tag->bytes || off < tag->last_off || off > tag->covered)
+	if ((u64)off + bytes > tag->bytes || off < rec->last_off || off > rec->covered)
 		return -EINVAL;
 
 	backing = ublk_bpf_backing_tryget(tag->q->dev, slot);
@@ -107,27 +105,48 @@ int ublk_bpf_record(struct ublk_bpf_tag *tag, u32 off, u32 bytes, u32 slot, u64 
 	if (pos > size || bytes > size - pos)
 		goto put;
 
-	tag->room->ranges[tag->nr_ranges++] = (struct ublk_bpf_range){
+	ranges[rec->nr++] = (struct ublk_bpf_range){
 		.backing	= backing,
 		.pos		= pos,
 		.off		= off,
 		.bytes		= bytes,
 	};
-	tag->last_off = off;
-	tag->covered = max(tag->covered, off + bytes);
-	__set_bit(UBLK_BPF_IO_F_RANGES, &tag->io.flags);
+	rec->last_off = off;
+	rec->covered = max(rec->covered, off + bytes);
 	return 0;
 put:
 	percpu_ref_put(&backing->ref);
 	return err;
 }
 
+/* The same for the run of the callbacks. Context: a queue callback. */
+int ublk_bpf_record_io(struct ublk_bpf_tag *tag, u32 off, u32 bytes, u32 slot, u64 pos)
+{
+	int err;
+
+	if (!tag->asking)
+		return -EINVAL;
+	if (tag->io.flags & (BIT(UBLK_BPF_IO_F_COMPLETED) | BIT(UBLK_BPF_IO_F_HELD))) {
+		ublk_bpf_misused(tag, "forwarded an I/O that it had completed or held");
+		return -EINVAL;
+	}
+	err = ublk_bpf_record(tag, &tag->rec, tag->room->ranges, off, bytes, slot, pos);
+	if (!err)
+		__set_bit(UBLK_BPF_IO_F_RANGES, &tag->io.flags);
+	return err;
+}
+
+void ublk_bpf_drop_record(struct ublk_bpf_record *rec, const struct ublk_bpf_range *ranges)
+{
+	while (rec->nr)
+		percpu_ref_put(&ranges[--rec->nr].backing->ref);
+}
+
 /* Forget what the last call recorded. */
 void ublk_bpf_drop_ranges(struct ublk_bpf_tag *tag)
 {
-	while (tag->nr_ranges)
-		percpu_ref_put(&tag->room->ranges[--tag->nr_ranges].backing->ref);
-	tag->covered = tag->sent;
+	ublk_bpf_drop_record(&tag->rec, tag->room->ranges);
+	tag->rec.covered = tag->sent;
 }
 
 /* The end of a bio. Context: any. */
@@ -251,18 +270,23 @@ nomem:
 	ublk_bpf_fail_range(tag, -ENOMEM);
 }
 
+/* Accounted to the submitter. The I/O may end in here. */
+static void ublk_bpf_work_file(struct ublk_bpf_fwd *fwd)
+{
+	struct bio *bio = fwd->tag->rq->bio;		/* a flush has none */
+
+	kthread_associate_blkcg(bio ? bio_blkcg_css(bio) : NULL);
+	ublk_bpf_file_submit(fwd, false);
+	kthread_associate_blkcg(NULL);
+}
+
 static void ublk_bpf_fwd_work(struct work_struct *work)
 {
 	struct ublk_bpf_fwd *fwd = container_of(work, struct ublk_bpf_fwd, work);
 	struct ublk_bpf_tag *tag = fwd->tag;
 
 	if (!fwd->range.backing->bdev) {
-		struct bio *bio = tag->rq->bio;		/* a flush has none */
-
-		/* accounted to the submitter; the I/O may end in there */
-		kthread_associate_blkcg(bio ? bio_blkcg_css(bio) : NULL);
-		ublk_bpf_file_submit(fwd, false);
-		kthread_associate_blkcg(NULL);
+		ublk_bpf_work_file(fwd);
 		return;
 	}
 	ublk_bpf_submit_bdev(tag, &fwd->range, true);
@@ -270,14 +294,17 @@ static void ublk_bpf_fwd_work(struct work_struct *work)
 	ublk_bpf_put_io(tag);
 }
 
-/* A range with a life of its own: in the tag when that is free. Holds a reference. */
+/*
+ * A range with a life of its own: in the tag when that is free. Holds a reference.
+ * @worker: not for the run of the callbacks, which alone may take the tag's own.
+ */
 static struct ublk_bpf_fwd *ublk_bpf_alloc_fwd(struct ublk_bpf_tag *tag,
-					       const struct ublk_bpf_range *range)
+					       const struct ublk_bpf_range *range, bool worker)
 {
 	struct ublk_bpf_room *room = tag->room;
 	struct ublk_bpf_fwd *fwd;
 
-	if (!smp_load_acquire(&room->fwd_busy)) {
+	if (!worker && !smp_load_acquire(&room->fwd_busy)) {
 		fwd = &room->fwd;
 		room->fwd_busy = true;
 	} else {
@@ -339,7 +366,7 @@ static void ublk_bpf_submit_range(struct ublk_bpf_tag *tag, const struct ublk_bp
 		return;
 	}
 
-	fwd = ublk_bpf_alloc_fwd(tag, range);
+	fwd = ublk_bpf_alloc_fwd(tag, range, false);
 	if (here && ublk_bpf_file_inline_ok(tag, range->backing) &&
 	    ublk_bpf_file_submit(fwd, true)) {
 		ublk_bpf_count(dev, fwd_inline, 1);
@@ -364,7 +391,7 @@ void ublk_bpf_submit_ranges(struct ublk_bpf_tag *tag, struct ublk_bpf_plug *batc
 	 * One clone in an unplugged submission needs no plug: it has its own turn.
 	 * Not behind the rest of a bio that was split, which may wait for our tag.
 	 */
-	bool plug = !batch && (current->plug || tag->nr_ranges > 1 ||
+	bool plug = !batch && (current->plug || tag->rec.nr > 1 ||
 			       (current->bio_list && !bio_list_empty(&current->bio_list[0])));
 	struct ublk_bpf_plug private;
 
@@ -375,12 +402,31 @@ void ublk_bpf_submit_ranges(struct ublk_bpf_tag *tag, struct ublk_bpf_plug *batc
 	}
 	if (plug)
 		ublk_bpf_start_plug(&private);
-	for (unsigned int i = 0; i < tag->nr_ranges; i++)
+	for (unsigned int i = 0; i < tag->rec.nr; i++)
 		ublk_bpf_submit_range(tag, &tag->room->ranges[i], here);
 	if (plug)
 		ublk_bpf_finish_plug(&private);
-	tag->nr_ranges = 0;
-	tag->sent = tag->covered;
+	tag->rec.nr = 0;
+	tag->sent = tag->rec.covered;
+}
+
+/*
+ * Send what was recorded through a hold. Context: a worker; a reference is held,
+ * and the run of the callbacks may not be over.
+ */
+void ublk_bpf_send_record(struct ublk_bpf_tag *tag, const struct ublk_bpf_record *rec,
+			  const struct ublk_bpf_range *ranges)
+{
+	struct ublk_bpf_dev *dev = tag->q->dev;
+
+	for (unsigned int i = 0; i < rec->nr; i++) {
+		ublk_bpf_count(dev, fwd_bytes, ranges[i].bytes);
+		ublk_bpf_count(dev, fwd_worker, 1);
+		if (ranges[i].backing->bdev)
+			ublk_bpf_submit_bdev(tag, &ranges[i], true);
+		else
+			ublk_bpf_work_file(ublk_bpf_alloc_fwd(tag, &ranges[i], true));
+	}
 }
 
 int ublk_bpf_forward_init(void)

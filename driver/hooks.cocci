@@ -88,7 +88,7 @@ symbol UBLK_BPF_SITE_INIT_HCTX;
  ublk_init_hctx(...) {
  	...
  	hctx->driver_data = ubq;
-+	ubq->bpf = ublk_bpf_init_hctx(UBLK_BPF_SITE_INIT_HCTX, ub->bpf, hctx->queue_num);
++	ubq->bpf = ublk_bpf_init_hctx(UBLK_BPF_SITE_INIT_HCTX, ub->bpf, hctx);
  	...
  }
 
@@ -216,6 +216,31 @@ statement S;
 +	if (ublk_bpf_timeout(UBLK_BPF_SITE_TIMEOUT, ubq->bpf, rq))
 +		return BLK_EH_RESET_TIMER;
  	if (!(ubq->flags & UBLK_F_UNPRIVILEGED_DEV)) S
+ 	... when any
+ }
+
+// A server that goes does not wait for I/O that it will never see.
+@cancel_cmd@
+symbol UBLK_BPF_SITE_CANCEL_CMD, tag;
+@@
+ ublk_cancel_cmd(...) {
+ 	<...
+-	if (req && blk_mq_request_started(req) && req->tag == tag)
++	if (req && blk_mq_request_started(req) && req->tag == tag && !ublk_bpf_is_away(UBLK_BPF_SITE_CANCEL_CMD, ubq->bpf, tag))
+ 		return;
+ 	...>
+ }
+
+@stopping@
+symbol UBLK_BPF_SITE_STOPPING;
+identifier f = {ublk_stop_dev, ublk_stop_dev_unlocked};
+@@
+ f(...) {
+ 	... when any
++	ublk_bpf_stopping(UBLK_BPF_SITE_STOPPING, ub->bpf);
+ 	if (ublk_nosrv_dev_should_queue_io(ub)) {
+ 		...
+ 	}
  	... when any
  }
 

@@ -26,6 +26,7 @@
 
 struct ublk_bpf_ops;			/* in full in ops.c only, see there */
 struct ublk_bpf_prog;
+struct ublk_bpf_hold;			/* in full in hold.c */
 
 /* What a program sees of an I/O. The layout is part of the interface. */
 struct ublk_bpf_io {
@@ -42,6 +43,16 @@ enum ublk_bpf_io_flag {
 	UBLK_BPF_IO_F_RANGES,	/* a range was recorded; excludes COMPLETED */
 	UBLK_BPF_IO_F_REDIRECT,	/* the rest is for the server */
 	UBLK_BPF_IO_F_SERVER,	/* runs in the server's task: never inline */
+	UBLK_BPF_IO_F_AWAY,	/* taken: it comes to the server by a requeue only */
+	UBLK_BPF_IO_F_HELD,	/* held, now or before: the completion reference is the hold's */
+};
+
+/* How a hold ended; says what the I/O ends with. */
+enum ublk_bpf_hold_end {
+	UBLK_BPF_HOLD_NONE,	/* not held, or not yet */
+	UBLK_BPF_HOLD_COMPLETED,/* io.res */
+	UBLK_BPF_HOLD_RELEASED,	/* what no range covers is asked about again */
+	UBLK_BPF_HOLD_CUT,	/* taken from its program: likewise, without its ranges */
 };
 
 /* What is submitted, and ended, in one go. */
@@ -71,6 +82,13 @@ struct ublk_bpf_range {
 	u64			pos;	/* in the backing */
 	u32			off;	/* in the I/O */
 	u32			bytes;
+};
+
+/* Ranges that were recorded and not yet sent. */
+struct ublk_bpf_record {
+	u32			covered;	/* by ranges, from 0 */
+	u32			last_off;	/* of the newest range */
+	u8			nr;
 };
 
 /* A range that is sent by a worker, or goes to a file. */
@@ -108,11 +126,15 @@ struct ublk_bpf_tag {
 	u64			attach_seq;	/* of the program that was asked first */
 	u32			bytes;		/* of the I/O */
 	u32			taken;		/* by dispositions */
-	u32			covered;	/* by ranges, from 0 */
-	u32			sent;		/* of it, by ranges that were sent */
-	u32			last_off;	/* of the newest range */
-	u8			nr_ranges;	/* recorded in this call */
+	u32			sent;		/* covered by ranges that were sent */
+	struct ublk_bpf_record	rec;		/* of this call */
 	bool			asking;		/* a queue callback runs */
+	bool			held_ranges;	/* recorded through the hold, and sent */
+	bool			hold_late;	/* it had ended after its time */
+	u8			hold_end;	/* enum ublk_bpf_hold_end */
+	u32			held_covered;	/* by ranges of both kinds */
+	unsigned long		held_since;	/* jiffies, of the first hold */
+	struct ublk_bpf_hold	*hold;		/* tied to the I/O; RCU to read */
 	struct ublk_bpf_plug	*batch;		/* of the queue_rqs it comes by, NULL: queue_rq */
 	struct ublk_bpf_room	*room;
 } ____cacheline_aligned;
@@ -127,6 +149,7 @@ struct ublk_bpf_queue {
 struct ublk_bpf_counters {
 	u64	done, done_bytes, fwd_inline, fwd_worker, fwd_bytes;
 	u64	redirected, rerun, failed, unfinished, misused;
+	u64	held, stale;
 };
 
 #define ublk_bpf_count(dev, what, n)	this_cpu_add((dev)->counters->what, n)
@@ -137,6 +160,9 @@ struct ublk_bpf_dev {
 	u64				attach_seq;	/* of prog; set before it */
 	bool				fail;	/* its program is gone, no fallback */
 	bool				has_release;	/* its program, now or last */
+	bool				stopping;	/* nothing can be held any more */
+	refcount_t			ref;		/* the device's and one each hold */
+	struct work_struct		free_work;
 	struct ublk_bpf_counters __percpu *counters;
 	struct ublk_bpf_backing __rcu	*slots[UBLK_BPF_MAX_SLOTS];	/* ub->mutex to write */
 	u64				cookie;
@@ -151,8 +177,21 @@ struct ublk_bpf_dev {
 	const struct blk_mq_ops		*stock_ops;
 	struct blk_mq_ops		mq_ops;		/* stock_ops with our queue_rqs */
 	struct blk_mq_tag_set		*set;
+	unsigned int			pdu;		/* where struct ublk_bpf_pdu starts */
+	struct work_struct		eject_work;
+	bool				ejecting;	/* set once; cleared by attach, ops_lock */
+	u64				eject_seq;	/* whom */
+	char				eject_reason[UBLK_BPF_REASON_SIZE];
+	struct lock_class_key		fq_lock_key;	/* of its flush queues, for lockdep */
+	unsigned int			depth;
 	unsigned int			nr_queues;
 	struct ublk_bpf_queue		queues[] __counted_by(nr_queues);
+};
+
+/* What stays with a request when it is asked about again, by another tag perhaps. */
+struct ublk_bpf_pdu {
+	unsigned long	held_since;	/* jiffies; valid with RQF_DONTPREP */
+	u64		attach_seq;	/* of who held it */
 };
 
 static inline struct ublk_bpf_tag *ublk_bpf_io_tag(const struct ublk_bpf_io *io)
@@ -175,6 +214,9 @@ bool ublk_bpf_has_queue_io_cmd(struct ublk_bpf_dev *dev);
 void ublk_bpf_release(struct ublk_bpf_dev *dev, struct ublk_bpf_io *io);
 int ublk_bpf_attach(struct ublk_bpf_dev *dev, const struct ublk_bpf_attach *arg);
 int ublk_bpf_detach(struct ublk_bpf_dev *dev);
+void ublk_bpf_eject(struct ublk_bpf_dev *dev, const struct ublk_bpf_tag *tag);
+void ublk_bpf_eject_work(struct work_struct *work);
+bool ublk_bpf_releasing(void);
 int ublk_bpf_ops_init(void);
 
 /* kfuncs.c */
@@ -188,26 +230,55 @@ int ublk_bpf_get_io_tag(const struct ublk_bpf_io *io);
 u64 ublk_bpf_get_cookie(const struct ublk_bpf_io *io);
 void ublk_bpf_complete_io(const struct ublk_bpf_io *io, int res);
 int ublk_bpf_forward(struct ublk_bpf_io *io, u32 off, u32 bytes, u32 slot, u64 pos);
+struct ublk_bpf_hold *ublk_bpf_hold(struct ublk_bpf_io *io);
+void ublk_bpf_hold_complete(struct ublk_bpf_hold *h, int res);
+int ublk_bpf_hold_forward(struct ublk_bpf_hold *h, u32 off, u32 bytes, u32 slot, u64 pos);
+void ublk_bpf_hold_release(struct ublk_bpf_hold *h);
+void ublk_bpf_hold_release_dtor(void *h);
 
 /* dev.c */
 struct ublk_bpf_dev *ublk_bpf_queue_dev(const struct request_queue *q);
+void ublk_bpf_put_dev(struct ublk_bpf_dev *dev);
+
+static inline void ublk_bpf_get_dev(struct ublk_bpf_dev *dev)
+{
+	refcount_inc(&dev->ref);
+}
 
 /* io.c */
 void ublk_bpf_put_io(struct ublk_bpf_tag *tag);
 void ublk_bpf_completed(struct ublk_bpf_tag *tag, int res);
 void ublk_bpf_fail_range(struct ublk_bpf_tag *tag, int err);
 void ublk_bpf_misused(struct ublk_bpf_tag *tag, const char *what);
+void ublk_bpf_note_held(struct ublk_bpf_tag *tag);
+bool ublk_bpf_held_too_long(const struct ublk_bpf_tag *tag);
 
 /* forward.c */
 void ublk_bpf_start_plug(struct ublk_bpf_plug *plug);
 void ublk_bpf_finish_plug(struct ublk_bpf_plug *plug);
-int ublk_bpf_record(struct ublk_bpf_tag *tag, u32 off, u32 bytes, u32 slot, u64 pos);
+int ublk_bpf_record(struct ublk_bpf_tag *tag, struct ublk_bpf_record *rec,
+		    struct ublk_bpf_range *ranges, u32 off, u32 bytes, u32 slot, u64 pos);
+int ublk_bpf_record_io(struct ublk_bpf_tag *tag, u32 off, u32 bytes, u32 slot, u64 pos);
+void ublk_bpf_drop_record(struct ublk_bpf_record *rec, const struct ublk_bpf_range *ranges);
 void ublk_bpf_drop_ranges(struct ublk_bpf_tag *tag);
+void ublk_bpf_send_record(struct ublk_bpf_tag *tag, const struct ublk_bpf_record *rec,
+			  const struct ublk_bpf_range *ranges);
 void ublk_bpf_submit_ranges(struct ublk_bpf_tag *tag, struct ublk_bpf_plug *batch);
 
 void ublk_bpf_free_fwd(struct ublk_bpf_fwd *fwd);
 int ublk_bpf_forward_init(void);
 void ublk_bpf_forward_exit(void);
+
+/* hold.c */
+struct ublk_bpf_hold *ublk_bpf_hold_io(struct ublk_bpf_tag *tag);
+bool ublk_bpf_cut_hold(struct ublk_bpf_tag *tag, const struct request *rq);
+void ublk_bpf_give_back(struct ublk_bpf_dev *dev);
+void ublk_bpf_complete_hold(struct ublk_bpf_hold *h, int res);
+void ublk_bpf_release_hold(struct ublk_bpf_hold *h);
+void ublk_bpf_lose_hold(struct ublk_bpf_hold *h);
+int ublk_bpf_forward_hold(struct ublk_bpf_hold *h, u32 off, u32 bytes, u32 slot, u64 pos);
+int ublk_bpf_hold_init(void);
+void ublk_bpf_hold_exit(void);
 
 /* file.c */
 bool ublk_bpf_file_inline_ok(const struct ublk_bpf_tag *tag,

@@ -3,28 +3,19 @@
  * The life of an I/O: asking the program, what its answer means, and the end.
  *
  * Two references: the submission's, held while the callbacks run, and the
- * completion's, dropped by ublk_bpf_complete_io(). What is forwarded takes more,
- * one each range and bio in flight, and the completion's goes with the
- * submission's then. Whoever drops the last ends the request, in whatever
- * context that is.
+ * completion's, dropped by ublk_bpf_complete_io() or by the hold of the I/O. What
+ * is forwarded takes more, one each range and bio in flight, and the completion's
+ * goes with the submission's then. Whoever drops the last ends the request, in
+ * whatever context that is.
  *
- * Until the first range is sent an I/O is known to the run of its callbacks
- * alone: no atomics before that.
+ * Until the first range is sent or the I/O is held, it is known to the run of
+ * its callbacks alone: no atomics before that.
  */
 #include <linux/bio.h>
 #include <linux/blk-mq.h>
 #include <linux/ratelimit.h>
 #include "internal.h"
 #include "ublk_bpf_return.h"
-
-static void ublk_bpf_finish(struct ublk_bpf_tag *tag, struct io_comp_batch *iob);
-
-/* A range or bio is back. Context: any. */
-void ublk_bpf_put_io(struct ublk_bpf_tag *tag)
-{
-	if (refcount_dec_and_test(&tag->io.ref))
-		ublk_bpf_finish(tag, NULL);
-}
 
 /*
  * See ublk_bpf_complete_io(). A program has an io only in the callbacks of that
@@ -38,6 +29,8 @@ void ublk_bpf_completed(struct ublk_bpf_tag *tag, int res)
 		ublk_bpf_misused(tag, "completed an I/O twice");
 	} else if (unlikely(flags & BIT(UBLK_BPF_IO_F_RANGES))) {
 		ublk_bpf_misused(tag, "completed an I/O that has ranges");
+	} else if (unlikely(flags & BIT(UBLK_BPF_IO_F_HELD))) {
+		ublk_bpf_misused(tag, "completed an I/O that it holds, not by the hold");
 	} else if (unlikely(!tag->asking)) {
 		ublk_bpf_misused(tag, "completed an I/O that is at its end");
 	} else {
@@ -106,11 +99,13 @@ static void ublk_bpf_start_io(struct ublk_bpf_tag *tag, struct request *rq, bool
 	tag->rq = rq;
 	tag->bytes = blk_rq_bytes(rq);
 	tag->taken = 0;
-	tag->covered = 0;
 	tag->sent = 0;
-	tag->last_off = 0;
 	tag->err = 0;
-	tag->nr_ranges = 0;
+	tag->rec = (struct ublk_bpf_record){};
+	tag->held_ranges = false;
+	tag->hold_late = false;
+	tag->held_covered = 0;
+	tag->hold_end = UBLK_BPF_HOLD_NONE;
 	tag->iod.op_flags = ublk_bpf_op(rq) | ublk_bpf_op_flags(rq);
 	tag->iod.nr_sectors = blk_rq_sectors(rq);
 	tag->iod.start_sector = blk_rq_pos(rq);
@@ -146,6 +141,12 @@ static void ublk_bpf_end_request(struct request *rq, blk_status_t status, unsign
 		local_bh_enable();
 }
 
+static void ublk_bpf_fail_rq(struct ublk_bpf_dev *dev, struct request *rq, int err, bool server)
+{
+	ublk_bpf_count(dev, failed, 1);
+	ublk_bpf_end_request(rq, errno_to_blk_status(err), 0, server, NULL);
+}
+
 /* What ublk_bpf_complete_io() said, in whole logical blocks: bytes or -errno. */
 static s64 ublk_bpf_completed_bytes(const struct ublk_bpf_tag *tag)
 {
@@ -160,35 +161,118 @@ static s64 ublk_bpf_completed_bytes(const struct ublk_bpf_tag *tag)
 	return round_down(res, queue_logical_block_size(rq->q)) ?: -EIO;
 }
 
+static struct ublk_bpf_pdu *ublk_bpf_rq_pdu(const struct ublk_bpf_tag *tag)
+{
+	return blk_mq_rq_to_pdu(tag->rq) + tag->q->dev->pdu;
+}
+
+/*
+ * When it was first held stays with a request that its program is asked about
+ * again; another program begins anew. Context: a queue callback.
+ */
+void ublk_bpf_note_held(struct ublk_bpf_tag *tag)
+{
+	const struct ublk_bpf_pdu *pdu = ublk_bpf_rq_pdu(tag);
+
+	tag->held_since = jiffies;
+	if (tag->rq->rq_flags & RQF_DONTPREP && pdu->attach_seq == tag->attach_seq)
+		tag->held_since = pdu->held_since;
+}
+
+/* Before a request of which nothing was done goes back to its queue. */
+static void ublk_bpf_keep_held(struct ublk_bpf_tag *tag)
+{
+	struct ublk_bpf_pdu *pdu = ublk_bpf_rq_pdu(tag);
+
+	pdu->held_since = tag->held_since;
+	pdu->attach_seq = tag->attach_seq;
+	tag->rq->rq_flags |= RQF_DONTPREP;
+}
+
+/* Something was done of it, or it is the server's now: that is no holding. */
+static void ublk_bpf_forget_held(struct ublk_bpf_tag *tag)
+{
+	if (unlikely(tag->rq->rq_flags & RQF_DONTPREP))
+		ublk_bpf_rq_pdu(tag)->attach_seq = 0;
+}
+
+/* Of an I/O that is held. */
+bool ublk_bpf_held_too_long(const struct ublk_bpf_tag *tag)
+{
+	return time_after_eq(jiffies, tag->held_since + tag->rq->timeout);
+}
+
+/*
+ * What an I/O comes to that was held: bytes, or a negative errno. *@again: its
+ * program let it go and nothing of it is done.
+ */
+static s64 ublk_bpf_held_result(struct ublk_bpf_tag *tag, unsigned long flags, bool *again)
+{
+	bool ranges = tag->held_ranges || flags & BIT(UBLK_BPF_IO_F_RANGES);
+	u32 covered = max(tag->rec.covered, tag->held_covered);
+
+	if (tag->hold_end == UBLK_BPF_HOLD_COMPLETED) {
+		if (!ranges || tag->io.res < 0)
+			return ublk_bpf_completed_bytes(tag);
+		ublk_bpf_misused(tag, "completed a hold that has ranges");
+		tag->hold_end = UBLK_BPF_HOLD_RELEASED;
+	}
+	if (ranges && covered == tag->bytes)
+		return tag->bytes;
+	if (tag->hold_late) {
+		ublk_bpf_eject(tag->q->dev, tag);
+		return -ETIMEDOUT;
+	}
+	*again = !covered;
+	if (*again)
+		ublk_bpf_keep_held(tag);
+	else
+		ublk_bpf_forget_held(tag);
+	return covered;
+}
+
 /*
  * The last reference is gone. Context: any, hard interrupt too.
  * @iob: where what ended well can wait for others, or NULL
+ * Return: true when the request has not ended, and is the server's.
  */
-static void ublk_bpf_finish(struct ublk_bpf_tag *tag, struct io_comp_batch *iob)
+static bool ublk_bpf_finish(struct ublk_bpf_tag *tag, struct io_comp_batch *iob)
 {
 	unsigned long flags = READ_ONCE(tag->io.flags);
-	bool server = flags & BIT(UBLK_BPF_IO_F_SERVER);
+	/* what a hold ends may be ended by the server's task, too */
+	bool server = flags & (BIT(UBLK_BPF_IO_F_SERVER) | BIT(UBLK_BPF_IO_F_HELD));
 	struct ublk_bpf_dev *dev = tag->q->dev;
 	struct request *rq = tag->rq;
+	bool again = false;
 	s64 res = tag->err;
 
 	ublk_bpf_release(dev, &tag->io);
 	WRITE_ONCE(tag->io.flags, 0);
 
 	if (flags & BIT(UBLK_BPF_IO_F_REDIRECT)) {
-		if (!tag->taken)
-			return;		/* the caller hands it over */
+		if (!res && !tag->taken)
+			return true;
 		res = res ?: tag->taken;
 	} else if (!res) {
-		res = flags & BIT(UBLK_BPF_IO_F_COMPLETED) ? ublk_bpf_completed_bytes(tag) :
-							     tag->bytes;
-		if (flags & BIT(UBLK_BPF_IO_F_COMPLETED) && res >= 0) {
+		bool completed = flags & BIT(UBLK_BPF_IO_F_COMPLETED);
+
+		if (unlikely(flags & BIT(UBLK_BPF_IO_F_HELD))) {
+			res = ublk_bpf_held_result(tag, flags, &again);
+			completed = tag->hold_end == UBLK_BPF_HOLD_COMPLETED;
+		} else {
+			res = completed ? ublk_bpf_completed_bytes(tag) : tag->bytes;
+		}
+		if (completed && res >= 0) {
 			ublk_bpf_count(dev, done, 1);
 			ublk_bpf_count(dev, done_bytes, res);
 		}
 	}
 
 	/* from here on the tag may serve another I/O */
+	if (again) {
+		blk_mq_requeue_request(rq, true);
+		return false;
+	}
 	if (res == -EAGAIN)
 		res = -EIO;	/* io_uring would issue it again, and for ever */
 	if (res < 0) {
@@ -197,6 +281,22 @@ static void ublk_bpf_finish(struct ublk_bpf_tag *tag, struct io_comp_batch *iob)
 	} else {
 		ublk_bpf_end_request(rq, BLK_STS_OK, res, server, iob);
 	}
+	return false;
+}
+
+/* A range or bio is back, a hold has ended. Context: any. */
+void ublk_bpf_put_io(struct ublk_bpf_tag *tag)
+{
+	if (!refcount_dec_and_test(&tag->io.ref) || !ublk_bpf_finish(tag, NULL))
+		return;
+	/* redirected, and a hold was let go later than that: asked again */
+	if (tag->hold_late) {
+		ublk_bpf_eject(tag->q->dev, tag);
+		ublk_bpf_fail_rq(tag->q->dev, tag->rq, -ETIMEDOUT, true);
+		return;
+	}
+	ublk_bpf_keep_held(tag);
+	blk_mq_requeue_request(tag->rq, true);
 }
 
 /*
@@ -248,11 +348,37 @@ static bool ublk_bpf_answered(struct ublk_bpf_tag *tag, unsigned long ret)
 /* Will anybody finish what was taken? Judged before the submission reference goes. */
 static bool ublk_bpf_unfinished(const struct ublk_bpf_tag *tag)
 {
-	if (test_bit(UBLK_BPF_IO_F_COMPLETED, &tag->io.flags))
+	if (tag->io.flags & (BIT(UBLK_BPF_IO_F_COMPLETED) | BIT(UBLK_BPF_IO_F_HELD)))
 		return false;
 	if (!tag->taken && test_bit(UBLK_BPF_IO_F_REDIRECT, &tag->io.flags))
 		return false;
-	return tag->covered < tag->taken || !test_bit(UBLK_BPF_IO_F_RANGES, &tag->io.flags);
+	return tag->rec.covered < tag->taken || !test_bit(UBLK_BPF_IO_F_RANGES, &tag->io.flags);
+}
+
+/*
+ * The callbacks of an I/O that is held have run. What went wrong or to the server
+ * ends the hold, unless that has ended already. @gone: it is redirected because
+ * its program went. Return: the references to drop.
+ */
+static unsigned int ublk_bpf_run_held(struct ublk_bpf_tag *tag, bool gone)
+{
+	bool redirect = test_bit(UBLK_BPF_IO_F_REDIRECT, &tag->io.flags), cut;
+
+	if (!redirect && !READ_ONCE(tag->err))
+		return 1;
+	cut = ublk_bpf_cut_hold(tag, tag->rq);
+	if (redirect && (tag->hold_end == UBLK_BPF_HOLD_COMPLETED || tag->held_ranges)) {
+		__clear_bit(UBLK_BPF_IO_F_REDIRECT, &tag->io.flags);
+		if (!gone)
+			ublk_bpf_misused(tag, "redirected an I/O that it had completed");
+		/* what it had forwarded otherwise was dropped */
+		if (tag->held_ranges)
+			ublk_bpf_fail_range(tag, -EIO);
+	} else if (redirect) {
+		/* what the hold was to do nobody has done */
+		tag->taken = min(tag->taken, tag->sent);
+	}
+	return cut ? 2 : 1;
 }
 
 /*
@@ -268,8 +394,9 @@ static enum ublk_bpf_answer ublk_bpf_run(struct ublk_bpf_tag *tag, struct reques
 	struct ublk_bpf_plug *batch = READ_ONCE(tag->batch);
 	struct ublk_bpf_dev *dev = tag->q->dev;
 	enum ublk_bpf_answer answer;
+	bool more, gone = false;
+	unsigned int refs = 2;
 	unsigned long ret = 0;
-	bool handed, more, ranges;
 
 	ublk_bpf_start_io(tag, rq, server);
 	WRITE_ONCE(tag->batch, NULL);
@@ -281,8 +408,10 @@ static enum ublk_bpf_answer ublk_bpf_run(struct ublk_bpf_tag *tag, struct reques
 		if (unlikely(answer != UBLK_BPF_ASKED)) {
 			if (!tag->taken) {	/* nobody has seen it */
 				tag->io.flags = 0;
+				ublk_bpf_forget_held(tag);
 				return answer;
 			}
+			gone = true;
 			/* the program went away in the middle of it */
 			if (answer == UBLK_BPF_GONE)
 				ublk_bpf_fail_range(tag, -EOPNOTSUPP);
@@ -291,7 +420,7 @@ static enum ublk_bpf_answer ublk_bpf_run(struct ublk_bpf_tag *tag, struct reques
 			break;
 		}
 		more = ublk_bpf_answered(tag, ret);
-		if (tag->nr_ranges)
+		if (tag->rec.nr)
 			ublk_bpf_submit_ranges(tag, batch);
 	} while (more);
 
@@ -300,22 +429,22 @@ static enum ublk_bpf_answer ublk_bpf_run(struct ublk_bpf_tag *tag, struct reques
 		ublk_bpf_misused(tag, "took an I/O and never finished it");
 		ublk_bpf_fail_range(tag, -EIO);
 	}
-	handed = !tag->taken && !tag->err && test_bit(UBLK_BPF_IO_F_REDIRECT, &tag->io.flags);
+	if (unlikely(test_bit(UBLK_BPF_IO_F_HELD, &tag->io.flags)))
+		refs = ublk_bpf_run_held(tag, gone);
 
-	/* both references; the tag may be another I/O's after this */
-	ranges = test_bit(UBLK_BPF_IO_F_RANGES, &tag->io.flags);
-	if (!ranges)
+	/* the tag may be another I/O's after this */
+	if (tag->io.flags & (BIT(UBLK_BPF_IO_F_RANGES) | BIT(UBLK_BPF_IO_F_HELD))) {
+		if (!test_bit(UBLK_BPF_IO_F_REDIRECT, &tag->io.flags) || tag->taken)
+			WRITE_ONCE(tag->io.flags, tag->io.flags | BIT(UBLK_BPF_IO_F_AWAY));
+		if (!refcount_sub_and_test(refs, &tag->io.ref))
+			return UBLK_BPF_ASKED;
+	} else {
 		refcount_set(&tag->io.ref, 0);
-	if (!ranges || refcount_sub_and_test(2, &tag->io.ref))
-		ublk_bpf_finish(tag, batch ? &batch->iob : NULL);
-
-	return handed ? UBLK_BPF_SERVER : UBLK_BPF_ASKED;
-}
-
-static void ublk_bpf_fail_rq(struct ublk_bpf_dev *dev, struct request *rq, int err, bool server)
-{
-	ublk_bpf_count(dev, failed, 1);
-	ublk_bpf_end_request(rq, errno_to_blk_status(err), 0, server, NULL);
+	}
+	if (!ublk_bpf_finish(tag, batch ? &batch->iob : NULL))
+		return UBLK_BPF_ASKED;
+	ublk_bpf_forget_held(tag);
+	return UBLK_BPF_SERVER;
 }
 
 /* See ublk_bpf_queue_rq(). */
@@ -374,10 +503,31 @@ bool ublk_bpf_do_complete_rq(struct request *rq, int *res)
 	return false;
 }
 
-/* Is the request with a program or with its backings? Context: time-out work. */
-bool ublk_bpf_owns(struct ublk_bpf_queue *q, struct request *rq)
+/* See ublk_bpf_is_away(). Context: any. */
+bool ublk_bpf_do_is_away(const struct ublk_bpf_queue *q, unsigned int tag)
 {
-	int tag = READ_ONCE(rq->tag);	/* a requeue with a scheduler takes it away */
+	return READ_ONCE(q->tags[tag].io.flags) & BIT(UBLK_BPF_IO_F_AWAY);
+}
 
-	return tag >= 0 && test_bit(UBLK_BPF_IO_F_OWNED, &q->tags[tag].io.flags);
+/*
+ * See ublk_bpf_timeout(). The block layer keeps the request from being another
+ * meanwhile; a timer that is set again after its end does no harm.
+ */
+bool ublk_bpf_do_timeout(struct ublk_bpf_queue *q, struct request *rq)
+{
+	int nr = READ_ONCE(rq->tag);	/* a requeue with a scheduler takes it away */
+	struct ublk_bpf_tag *tag;
+
+	if (nr < 0)
+		return false;
+	tag = &q->tags[nr];
+	if (!test_bit(UBLK_BPF_IO_F_OWNED, &tag->io.flags) || READ_ONCE(tag->rq) != rq)
+		return false;
+	if (smp_load_acquire(&tag->hold) && ublk_bpf_held_too_long(tag) &&
+	    ublk_bpf_cut_hold(tag, rq)) {
+		ublk_bpf_eject(q->dev, tag);
+		ublk_bpf_fail_range(tag, -ETIMEDOUT);
+		ublk_bpf_put_io(tag);
+	}
+	return true;
 }

@@ -109,8 +109,85 @@ __bpf_kfunc void ublk_bpf_complete_io(const struct ublk_bpf_io *io, int res)
  */
 __bpf_kfunc int ublk_bpf_forward(struct ublk_bpf_io *io, u32 off, u32 bytes, u32 slot, u64 pos)
 {
-	return ublk_bpf_record(ublk_bpf_io_tag(io), off, bytes, slot, pos);
+	return ublk_bpf_record_io(ublk_bpf_io_tag(io), off, bytes, slot, pos);
 }
+
+/**
+ * ublk_bpf_hold - keep an I/O, to finish it later and elsewhere
+ * @io:	the I/O
+ *
+ * The hold can be kept in a map (as a kptr), and is finished by one of the three
+ * below: from the callbacks of another I/O, from a BPF timer, from a SYSCALL
+ * program. An I/O is held once a run of its callbacks, which answer QUEUED, or
+ * CONTINUE, then; a REDIRECT takes it back. It can neither be completed nor
+ * forwarded by @io any more.
+ *
+ * An I/O that is held for longer than the disk's queue/io_timeout (at most twice
+ * that) fails with -ETIMEDOUT and the program is ejected from the device.
+ *
+ * Context: queue_io_cmd, queue_io_cmd_daemon.
+ * Return: the hold, or NULL: no memory, the disk is being removed, or it was
+ * held or completed before.
+ */
+__bpf_kfunc struct ublk_bpf_hold *ublk_bpf_hold(struct ublk_bpf_io *io)
+{
+	return ublk_bpf_hold_io(ublk_bpf_io_tag(io));
+}
+
+/**
+ * ublk_bpf_hold_complete - end the whole I/O, see ublk_bpf_complete_io()
+ * @h:		the hold, which is gone after this
+ * @res:	bytes done, or a negative errno
+ *
+ * Without effect, and counted, when the I/O was taken from the hold: it timed
+ * out, or its program or device went.
+ *
+ * Context: any.
+ */
+__bpf_kfunc void ublk_bpf_hold_complete(struct ublk_bpf_hold *h, int res)
+{
+	ublk_bpf_complete_hold(h, res);
+}
+
+/**
+ * ublk_bpf_hold_forward - send a range to a backing, see ublk_bpf_forward()
+ * @h:		the hold
+ * @off:	where the range starts in the I/O, in bytes
+ * @bytes:	its length; 0 for a flush
+ * @slot:	the backing
+ * @pos:	where in the backing, in bytes
+ *
+ * Only recorded here; sent by a worker when the hold is released. The I/O ends
+ * when the ranges are back.
+ *
+ * Context: any.
+ * Return: as ublk_bpf_forward(); -ESTALE the I/O was taken from the hold.
+ */
+__bpf_kfunc int ublk_bpf_hold_forward(struct ublk_bpf_hold *h, u32 off, u32 bytes, u32 slot,
+				      u64 pos)
+{
+	return ublk_bpf_forward_hold(h, off, bytes, slot, pos);
+}
+
+/**
+ * ublk_bpf_hold_release - let a hold go
+ * @h:	the hold, which is gone after this
+ *
+ * What no range covers of the I/O is asked about again.
+ *
+ * Context: any.
+ */
+__bpf_kfunc void ublk_bpf_hold_release(struct ublk_bpf_hold *h)
+{
+	ublk_bpf_release_hold(h);
+}
+
+/* A map let go of a hold that was in it. Context: any, under any lock. */
+__bpf_kfunc void ublk_bpf_hold_release_dtor(void *h)
+{
+	ublk_bpf_lose_hold(h);
+}
+CFI_NOSEAL(ublk_bpf_hold_release_dtor);
 
 __bpf_kfunc_end_defs();
 
@@ -122,7 +199,22 @@ BTF_ID_FLAGS(func, ublk_bpf_get_io_tag, KF_TRUSTED_ARGS)
 BTF_ID_FLAGS(func, ublk_bpf_get_cookie, KF_TRUSTED_ARGS)
 BTF_ID_FLAGS(func, ublk_bpf_complete_io, KF_TRUSTED_ARGS)
 BTF_ID_FLAGS(func, ublk_bpf_forward, KF_TRUSTED_ARGS)
+BTF_ID_FLAGS(func, ublk_bpf_hold, KF_TRUSTED_ARGS | KF_ACQUIRE | KF_RET_NULL)
+BTF_ID_FLAGS(func, ublk_bpf_hold_complete, KF_RELEASE)
+BTF_ID_FLAGS(func, ublk_bpf_hold_forward, KF_TRUSTED_ARGS)
+BTF_ID_FLAGS(func, ublk_bpf_hold_release, KF_RELEASE)
 BTF_KFUNCS_END(ublk_bpf_kfunc_ids)
+
+/* What a server can do by a program of its own, with what it finds in a map. */
+BTF_KFUNCS_START(ublk_bpf_syscall_kfunc_ids)
+BTF_ID_FLAGS(func, ublk_bpf_hold_complete, KF_RELEASE)
+BTF_ID_FLAGS(func, ublk_bpf_hold_forward, KF_TRUSTED_ARGS)
+BTF_ID_FLAGS(func, ublk_bpf_hold_release, KF_RELEASE)
+BTF_KFUNCS_END(ublk_bpf_syscall_kfunc_ids)
+
+BTF_ID_LIST(ublk_bpf_dtor_ids)
+BTF_ID(struct, ublk_bpf_hold)
+BTF_ID(func, ublk_bpf_hold_release_dtor)
 
 static const struct btf *ublk_bpf_btf;	/* lives as long as the module */
 
@@ -142,8 +234,20 @@ static const struct btf_kfunc_id_set ublk_bpf_kfunc_set = {
 	.filter	= ublk_bpf_kfunc_filter,
 };
 
+static const struct btf_kfunc_id_set ublk_bpf_syscall_kfunc_set = {
+	.owner	= THIS_MODULE,
+	.set	= &ublk_bpf_syscall_kfunc_ids,
+};
+
 int ublk_bpf_kfuncs_init(const struct btf *btf)
 {
+	const struct btf_id_dtor_kfunc dtor = {
+		.btf_id		= ublk_bpf_dtor_ids[0],
+		.kfunc_btf_id	= ublk_bpf_dtor_ids[1],
+	};
+
 	ublk_bpf_btf = btf;
-	return register_btf_kfunc_id_set(BPF_PROG_TYPE_STRUCT_OPS, &ublk_bpf_kfunc_set);
+	return register_btf_id_dtor_kfuncs(&dtor, 1, THIS_MODULE) ?:
+	       register_btf_kfunc_id_set(BPF_PROG_TYPE_STRUCT_OPS, &ublk_bpf_kfunc_set) ?:
+	       register_btf_kfunc_id_set(BPF_PROG_TYPE_SYSCALL, &ublk_bpf_syscall_kfunc_set);
 }

@@ -135,9 +135,18 @@ bool ublk_bpf_has_queue_io_cmd(struct ublk_bpf_dev *dev)
 	return has;
 }
 
+static DEFINE_PER_CPU(unsigned int, ublk_bpf_in_release);
+
+/* Does release_io_cmd run on this CPU, here or below? Context: any. */
+bool ublk_bpf_releasing(void)
+{
+	return raw_cpu_read(ublk_bpf_in_release);
+}
+
 /*
  * Tell the program that an I/O's last reference is gone, if it is the one that
- * was asked about it. Context: any.
+ * was asked about it. Context: any. Not preempted: whoever else runs on the CPU
+ * would be taken for it.
  */
 void ublk_bpf_release(struct ublk_bpf_dev *dev, struct ublk_bpf_io *io)
 {
@@ -148,8 +157,13 @@ void ublk_bpf_release(struct ublk_bpf_dev *dev, struct ublk_bpf_io *io)
 	rcu_read_lock();
 	prog = rcu_dereference(dev->prog);
 	if (prog && prog->ops->release_io_cmd &&
-	    ublk_bpf_io_tag(io)->attach_seq == dev->attach_seq)
+	    ublk_bpf_io_tag(io)->attach_seq == dev->attach_seq) {
+		preempt_disable();
+		this_cpu_inc(ublk_bpf_in_release);
 		prog->ops->release_io_cmd(io);
+		this_cpu_dec(ublk_bpf_in_release);
+		preempt_enable();
+	}
 	rcu_read_unlock();
 }
 
@@ -188,6 +202,7 @@ int ublk_bpf_attach(struct ublk_bpf_dev *dev, const struct ublk_bpf_attach *arg)
 		dev->attach_flags = arg->flags;
 		dev->prog_id = arg->prog_id;
 		dev->state = UBLK_BPF_STATE_ATTACHED;
+		dev->ejecting = false;
 		dev->attach_seq++;
 		WRITE_ONCE(dev->fail, false);
 		WRITE_ONCE(dev->has_release, prog->ops->release_io_cmd);
@@ -200,15 +215,26 @@ int ublk_bpf_attach(struct ublk_bpf_dev *dev, const struct ublk_bpf_attach *arg)
 	return err;
 }
 
+/* The program of a device goes without a command. Under ops_lock. */
+static void ublk_bpf_lose_prog(struct ublk_bpf_dev *dev, enum ublk_bpf_state state)
+{
+	dev->state = state;
+	WRITE_ONCE(dev->fail, !(dev->attach_flags & UBLK_BPF_ATTACH_FALLBACK));
+	smp_wmb();	/* pairs with ublk_bpf_no_prog() */
+	RCU_INIT_POINTER(dev->prog, NULL);
+}
+
 /*
  * The second half of taking a device off its program, after the pointer was
- * cleared and ublk_bpf_synchronize(): whoever finds it still listed tells the
- * program, which lives until unregistration has emptied its list. Under ops_lock.
+ * cleared and ublk_bpf_synchronize(): whoever finds it still listed gives back
+ * what is held, and tells the program, which lives until unregistration has
+ * emptied its list. Under ops_lock.
  */
 static void ublk_bpf_unlink(struct ublk_bpf_dev *dev)
 {
 	const struct ublk_bpf_prog *prog = dev->listed;
 
+	ublk_bpf_give_back(dev);
 	list_del(&dev->prog_node);
 	dev->listed = NULL;
 	if (prog->ops->detach_dev) {
@@ -216,6 +242,20 @@ static void ublk_bpf_unlink(struct ublk_bpf_dev *dev)
 		prog->ops->detach_dev(dev->dev_id);
 		rcu_read_unlock();
 	}
+}
+
+/*
+ * When no callback runs any more, for the program of attachment @seq. Another may
+ * have done it meanwhile, and the next program be there already.
+ */
+static void ublk_bpf_unlink_later(struct ublk_bpf_dev *dev, u64 seq)
+{
+	ublk_bpf_synchronize();
+
+	mutex_lock(&ublk_bpf_ops_lock);
+	if (dev->listed && dev->attach_seq == seq)
+		ublk_bpf_unlink(dev);
+	mutex_unlock(&ublk_bpf_ops_lock);
 }
 
 /**
@@ -241,15 +281,45 @@ int ublk_bpf_detach(struct ublk_bpf_dev *dev)
 	seq = dev->attach_seq;
 	mutex_unlock(&ublk_bpf_ops_lock);
 
-	ublk_bpf_synchronize();
+	ublk_bpf_unlink_later(dev, seq);
+	return 0;
+}
 
-	/* another may have done this, and another program be there already */
+/*
+ * A program keeps I/O too long: take it off the device, as soon as that can be
+ * waited for. Context: any; @tag cannot end meanwhile.
+ */
+void ublk_bpf_eject(struct ublk_bpf_dev *dev, const struct ublk_bpf_tag *tag)
+{
+	if (tag->attach_seq != READ_ONCE(dev->attach_seq) || cmpxchg(&dev->ejecting, false, true))
+		return;
+	dev->eject_seq = tag->attach_seq;
+	scnprintf(dev->eject_reason, sizeof(dev->eject_reason),
+		  "held an I/O for more than %u ms (operation %u, sector %llu)",
+		  jiffies_to_msecs(tag->rq->timeout), tag->iod.op_flags & 0xff,
+		  tag->iod.start_sector);
+	queue_work(ublk_bpf_free_wq, &dev->eject_work);
+}
+
+void ublk_bpf_eject_work(struct work_struct *work)
+{
+	struct ublk_bpf_dev *dev = container_of(work, struct ublk_bpf_dev, eject_work);
+	u64 seq;
+
 	mutex_lock(&ublk_bpf_ops_lock);
-	if (dev->listed && dev->attach_seq == seq)
-		ublk_bpf_unlink(dev);
+	seq = dev->attach_seq;
+	if (dev->eject_seq != seq)
+		dev->ejecting = false;	/* that one has gone */
+	if (dev->state != UBLK_BPF_STATE_ATTACHED || !dev->ejecting) {
+		mutex_unlock(&ublk_bpf_ops_lock);
+		return;
+	}
+	pr_warn("ublk_bpf: dev %d: program %u ejected: %s\n", dev->dev_id, dev->prog_id,
+		dev->eject_reason);
+	ublk_bpf_lose_prog(dev, UBLK_BPF_STATE_EJECTED);
 	mutex_unlock(&ublk_bpf_ops_lock);
 
-	return 0;
+	ublk_bpf_unlink_later(dev, seq);
 }
 
 static int ublk_bpf_reg(void *kdata, struct bpf_link *link)
@@ -288,10 +358,7 @@ static void ublk_bpf_unreg(void *kdata, struct bpf_link *link)
 	list_for_each_entry(dev, &prog->devs, prog_node) {
 		if (dev->state != UBLK_BPF_STATE_ATTACHED)
 			continue;	/* being detached */
-		dev->state = UBLK_BPF_STATE_GONE;
-		WRITE_ONCE(dev->fail, !(dev->attach_flags & UBLK_BPF_ATTACH_FALLBACK));
-		smp_wmb();	/* pairs with ublk_bpf_no_prog() */
-		RCU_INIT_POINTER(dev->prog, NULL);
+		ublk_bpf_lose_prog(dev, UBLK_BPF_STATE_GONE);
 	}
 	mutex_unlock(&ublk_bpf_ops_lock);
 

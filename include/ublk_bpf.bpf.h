@@ -54,6 +54,10 @@ struct ublk_bpf_ops {
 	void (*detach_dev)(int dev_id);
 };
 
+/* An I/O that is held; kept in a map as "struct ublk_bpf_hold __kptr *". */
+struct ublk_bpf_hold {
+};
+
 #pragma clang attribute pop
 
 /* The I/O's descriptor, read only. NULL when there is none. */
@@ -80,6 +84,28 @@ extern void ublk_bpf_complete_io(const struct ublk_bpf_io *io, int res) __ksym;
  */
 extern int ublk_bpf_forward(struct ublk_bpf_io *io, __u32 off, __u32 bytes, __u32 slot,
 			    __u64 pos) __ksym;
+
+/*
+ * Keep an I/O, to finish it later: from the callbacks of another, from a BPF
+ * timer, from a SYSCALL program. Then answer QUEUED. Once a run of the callbacks;
+ * a REDIRECT takes it back. An I/O that is held for longer than queue/io_timeout
+ * fails with -ETIMEDOUT, and the program is ejected from the device.
+ * Return: the hold, which must be kept or ended; NULL: not to be had.
+ */
+extern struct ublk_bpf_hold *ublk_bpf_hold(struct ublk_bpf_io *io) __ksym;
+
+/* End the I/O, as ublk_bpf_complete_io(). Without effect when it was taken away. */
+extern void ublk_bpf_hold_complete(struct ublk_bpf_hold *h, int res) __ksym;
+
+/*
+ * As ublk_bpf_forward(); a worker sends it when the hold is let go.
+ * Return: likewise; -ESTALE the I/O was taken away.
+ */
+extern int ublk_bpf_hold_forward(struct ublk_bpf_hold *h, __u32 off, __u32 bytes, __u32 slot,
+				 __u64 pos) __ksym;
+
+/* Let it go: what no range covers is asked about again. */
+extern void ublk_bpf_hold_release(struct ublk_bpf_hold *h) __ksym;
 
 #define UBLK_BPF_STRUCT_OPS(name, args...) SEC("struct_ops/" #name) BPF_PROG(name, ##args)
 

@@ -5,6 +5,13 @@
 extern int ublk_bpf_forward(struct ublk_bpf_io *io, __u32 off, __u32 bytes, __u32 slot,
 			    __u64 pos) __ksym;
 
+struct ublk_bpf_hold {
+} __attribute__((preserve_access_index));
+
+extern struct ublk_bpf_hold *ublk_bpf_hold(struct ublk_bpf_io *io) __ksym;
+extern void ublk_bpf_hold_complete(struct ublk_bpf_hold *h, int res) __ksym;
+extern void ublk_bpf_hold_release(struct ublk_bpf_hold *h) __ksym;
+
 SEC("struct_ops/write_iod")
 unsigned long BPF_PROG(write_iod, struct ublk_bpf_io *io, unsigned int off)
 {
@@ -61,6 +68,41 @@ unsigned long BPF_PROG(read_beyond, struct ublk_bpf_io *io, unsigned int off)
 	return *(volatile __u64 *)((char *)io + 4096);
 }
 
+/* Held, and lost. */
+SEC("struct_ops/leaks")
+unsigned long BPF_PROG(leaks, struct ublk_bpf_io *io, unsigned int off)
+{
+	ublk_bpf_hold(io);
+	return QUEUED;
+}
+
+SEC("struct_ops/ends_twice")
+unsigned long BPF_PROG(ends_twice, struct ublk_bpf_io *io, unsigned int off)
+{
+	struct ublk_bpf_hold *h = ublk_bpf_hold(io);
+
+	if (h) {
+		ublk_bpf_hold_complete(h, 0);
+		ublk_bpf_hold_release(h);
+	}
+	return QUEUED;
+}
+
+SEC("struct_ops/null_hold")
+unsigned long BPF_PROG(null_hold, struct ublk_bpf_io *io, unsigned int off)
+{
+	ublk_bpf_hold_complete(ublk_bpf_hold(io), 0);
+	return QUEUED;
+}
+
+/* An I/O is no hold. */
+SEC("struct_ops/io_for_hold")
+unsigned long BPF_PROG(io_for_hold, struct ublk_bpf_io *io, unsigned int off)
+{
+	ublk_bpf_hold_complete((void *)io, 0);
+	return QUEUED;
+}
+
 SEC("struct_ops.s/sleeps")
 unsigned long BPF_PROG(sleeps, struct ublk_bpf_io *io, unsigned int off)
 {
@@ -93,6 +135,10 @@ REFUSED(null_io, .queue_io_cmd);
 REFUSED(scalar_io, .queue_io_cmd);
 REFUSED(other_io, .queue_io_cmd);
 REFUSED(read_beyond, .queue_io_cmd);
+REFUSED(leaks, .queue_io_cmd);
+REFUSED(ends_twice, .queue_io_cmd);
+REFUSED(null_hold, .queue_io_cmd);
+REFUSED(io_for_hold, .queue_io_cmd);
 REFUSED(sleeps, .queue_io_cmd);
 
 SEC(".struct_ops.link")

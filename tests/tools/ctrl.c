@@ -9,7 +9,7 @@
  *	detach
  *	set		slot= fd=
  *	clear, get	slot=
- *	stats		twice=1: and again with the same buffer
+ *	stats		twice=1: and again with the same buffer; print=NAME: that counter
  *	unknown		a number that nobody knows
  *	add		flags=NAME[,NAME] of bpf, zoned, need_get_data, unprivileged,
  *			user_copy; prints what flags it got; the device is to be deleted
@@ -30,6 +30,7 @@
 #include <liburing.h>
 #include <linux/ublk_cmd.h>
 #include <linux/ublk_bpf.h>
+#include "counters.h"
 
 #define KCMP_FILE	0
 #define CMD_UNKNOWN	_IOWR('u', 0xbf, struct ublk_bpf_detach)
@@ -42,6 +43,7 @@ union arg {
 	struct ublksrv_ctrl_dev_info info;
 };
 
+static const char *print;
 static bool twice;
 
 static const struct command {
@@ -138,6 +140,8 @@ static void set_field(const struct command *cmd, const char *name, char *value)
 		arg->attach.cookie = number;
 	else if (cmd->op == UBLK_U_CMD_BPF_GET_STATS && !strcmp(name, "twice"))
 		twice = number;
+	else if (cmd->op == UBLK_U_CMD_BPF_GET_STATS && !strcmp(name, "print"))
+		print = value;
 	else if (!strcmp(name, "slot"))
 		arg->slot.slot = number;
 	else if (!strcmp(name, "fd"))
@@ -177,6 +181,15 @@ static int submit(const struct command *cmd)
 	return ret ? ret : cqe->res;
 }
 
+static void print_counter(const struct ublk_bpf_stats *stats)
+{
+	unsigned int i;
+
+	for (i = 0; i < NR_COUNTERS; i++)
+		if (!strcmp(counters[i].name, print))
+			printf("%llu\n", (unsigned long long)counter(stats, i));
+}
+
 static void print_result(const struct command *cmd)
 {
 	const struct ublk_bpf_stats *s = &arg->stats;
@@ -193,6 +206,10 @@ static void print_result(const struct command *cmd)
 			printf("ok\n");
 		break;
 	case UBLK_U_CMD_BPF_GET_STATS:
+		if (print) {
+			print_counter(s);
+			break;
+		}
 		printf("ok state=%u flags=%u prog_id=%u cookie=%llu slots=%llx\n", s->state,
 		       s->flags, s->prog_id, (unsigned long long)s->cookie,
 		       (unsigned long long)s->slots);

@@ -29,6 +29,7 @@
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include "ublk_bpf.h"
+#include "counters.h"
 #include "map.h"
 
 #define MAX_IOVS	1024
@@ -162,18 +163,6 @@ static int run(struct job *job)
 	return 0;
 }
 
-static const struct { const char *name; size_t offset; } counters[] = {
-#define COUNTER(name)	{ #name, offsetof(struct ublk_bpf_stats, name) }
-	COUNTER(done), COUNTER(done_bytes), COUNTER(fwd_inline), COUNTER(fwd_worker),
-	COUNTER(fwd_bytes), COUNTER(redirected), COUNTER(rerun), COUNTER(failed),
-	COUNTER(unfinished), COUNTER(misused),
-};
-
-static __u64 counter(const struct ublk_bpf_stats *stats, size_t offset)
-{
-	return *(const __u64 *)((const char *)stats + offset);
-}
-
 /* The I/O, and what it did to the counters and in the program's eyes. */
 static int run_watched(struct job *job)
 {
@@ -197,9 +186,9 @@ static int run_watched(struct job *job)
 
 	run(job);
 	if (job->stats && !ublk_bpf_get_stats(ctrl, id, &after))
-		for (i = 0; i < sizeof(counters) / sizeof(counters[0]); i++) {
-			__u64 rose = counter(&after, counters[i].offset) -
-				     counter(&before, counters[i].offset);
+		for (i = 0; i < NR_COUNTERS; i++) {
+			__u64 rose = counter(&after, i) -
+				     counter(&before, i);
 
 			if (rose)
 				printf(" %s=%llu", counters[i].name, (unsigned long long)rose);

@@ -41,7 +41,7 @@ setup() { common_setup; }
 teardown() { common_teardown; }
 
 # The one word of statistics $2 of device $1.
-stat_of() { ublk-bpf list --json -n "$1" | jq -r ".[0].stats.$2"; }
+stat_of() { "$tools/ctrl" stats "$1" print="$2"; }
 
 # A memory-backed null_blk of $2 MB named $1, with further SETTING=VALUE.
 null_blk() {

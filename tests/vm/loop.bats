@@ -186,6 +186,31 @@ sectors_and_flushes() { awk '{ print $7, $16 }' "/sys/block/$1/stat"; }
 	[ "$(stat_of 0 failed)" -ge 3 ]
 }
 
+@test "server_that_is_killed_does_not_wait_for_a_stuck_backing" {
+	null_blk nb 64
+	dmsetup create stuck --table "0 131072 linear /dev/nb 0"
+	dev=$(ublk-bpf add loop -n 0 -f /dev/mapper/stuck)
+	server=$(ublk-bpf list --json -n 0 | jq '.[0].server_pid')
+	dmsetup suspend --noflush --nolockfs stuck
+	dd if="$dev" of=/dev/null bs=4k count=1 iflag=direct &
+	reader=$!
+	until [ "$(stat_of 0 fwd_inline)" -gt 0 ]; do sleep 0.1; done
+	kill -KILL "$server"
+	for _ in $(seq 100); do
+		[ -d "/proc/$server" ] || break
+		sleep 0.1
+	done
+	[ ! -d "/proc/$server" ]
+	# what was sent is not lost with it
+	dmsetup resume stuck
+	wait $reader
+	for _ in $(seq 100); do
+		[ -e /sys/block/ublkb0 ] || break
+		sleep 0.1
+	done
+	[ ! -e /sys/block/ublkb0 ]
+}
+
 @test "a_stuck_backing_is_waited_for" {
 	null_blk nb 64
 	dmsetup create stuck --table "0 131072 linear /dev/nb 0"

@@ -1,112 +1,8 @@
 # What a program can do to an I/O, right and wrong, and what becomes of the I/O:
 # exact errors, counters, data. The program is tests/progs/behave.bpf.c.
-#
-# A test that only does I/O uses the device that the one before it has left, when
-# it is of the kind that it needs: a boot without KVM takes seconds for another.
 load common
-
-# udev is not to read the devices: its I/O would be in the counters.
-rules=/run/udev/rules.d/99-ublk-bpf-tests.rules
-
-setup_file() {
-	local rule='KERNEL=="ublkb*|a|b|c", OPTIONS="nowatch", ENV{UDEV_DISABLE_PERSISTENT_STORAGE_RULES_FLAG}="1"'
-
-	mkdir -p "${rules%/*}"
-	echo "$rule" >"$rules"
-	echo "$rule" >"${rules/99-/59-}"
-	udevadm control --reload
-	null_blk a 128
-	null_blk b 128
-}
-
-teardown_file() {
-	ublk-bpf del --force -a
-	all_background=
-	no_background
-	rm "$rules" "${rules/99-/59-}"
-	udevadm control --reload
-}
-
-# Only a good device of the kinds below is left.
-teardown() {
-	local status=0
-	[ -n "${BATS_TEST_COMPLETED:-}" ] || fresh
-	[ -z "$all_background" ] || fresh
-	log_is_clean || status=1
-	return $status
-}
-
-fresh() {
-	rm -f "$BATS_FILE_TMPDIR/kind"
-	ublk-bpf del --force -a
-	# shellcheck disable=SC2086
-	[ -z "$all_background" ] || kill -KILL $all_background 2>/dev/null || true
-	all_background=
-}
-
-io() { "$tools/io" "$@"; }
-ctrl() { "$tools/ctrl" "$@"; }
-
-# Device 0 with the program, $1 its ops, over /dev/a and /dev/b.
-device() {
-	local kind=${1:-behave_ops}
-	[ "$(cat "$BATS_FILE_TMPDIR/kind" 2>/dev/null)" != "$kind" ] || return 0
-	fresh
-	ublk-bpf add prog -n 0 -o "$progs/behave.bpf.o" --ops "$kind" -f /dev/a -f /dev/b
-	udevadm settle
-	echo "$kind" >"$BATS_FILE_TMPDIR/kind"
-}
-
-# The same with the program loaded by one process and the device served by
-# another, which says $1 to what it is given; $2 flags of attach, $3 the ops.
-apart() {
-	fresh
-	background "$tools/loader" "$progs/behave.bpf.o" 4711 "${3:-behave_ops}"
-	loader=$background
-	background "$tools/server" 0 "$1" /dev/a /dev/b
-	udevadm settle
-	is "$(ctrl attach 0 prog_id=4711 flags="${2:-0}")" ok
-}
-
-kill_loader() {
-	kill -KILL "$loader"
-	wait "$loader" || true
-	for _ in $(seq 100); do
-		[[ $(ctrl stats 0) == *state=1* ]] || return 0
-		sleep 0.1
-	done
-	echo "the program is still registered"
-	return 1
-}
-
-# $at: where behaviour $1 is, in bytes. No loop: bats traces every command.
-at() {
-	at=$(sed -n "s/^\t$1\t*= \([0-9]*\),.*/\1/p" tests/progs/behave.h)
-	[ -n "$at" ] || { echo "no behaviour $1"; return 1; }
-	at=$((at << 20))
-}
-
-# One I/O of behaviour $1: $2 read or write, $3 bytes, further words. Prints what
-# came of it, what it did to the counters, and in which order the program was
-# asked: 1 queue_io_cmd, 2 queue_io_cmd_daemon, 3 release_io_cmd.
-do_io() {
-	at "$1"
-	io /dev/ublkb0 "$2" "$at" "$3" "${@:4}" stats seen
-}
-
-# What the program noted in that I/O: its words $2 to $2 + $3 - 1.
-noted() {
-	at "$1"
-	"$tools/map" behaviour $((at >> 20)) $((5 + $2)) "${3:-1}"
-}
-
-# $1 bytes of behaviour $2 on backing $3 from byte $4 on hold pattern $5.
-holds() {
-	at "$2"
-	is "$(io "/dev/$3" read $((at + $4)) "$1" pattern="$5")" "ok $1"
-}
-
-logged() { has "$(klog)" "ublk_bpf: dev 0: program [0-9]+ $1"; }
+load ops
+object=behave
 
 @test "completed_io_is_done" {
 	device
@@ -581,20 +477,19 @@ logged() { has "$(klog)" "ublk_bpf: dev 0: program [0-9]+ $1"; }
 
 @test "program_is_not_told_of_io_that_another_took" {
 	fresh
-	null_blk slow 128 irqmode=2 completion_nsec=1000000000
+	dmsetup create slow --table "0 262144 linear /dev/a 0"
 	background "$tools/loader" "$progs/behave.bpf.o" 4711 queue_only_ops
 	background "$tools/loader" "$progs/release.bpf.o" 4712
-	background "$tools/server" 0 SERVE /dev/slow
+	background "$tools/server" 0 SERVE /dev/mapper/slow
 	is "$(ctrl attach 0 prog_id=4711)" ok
+	dmsetup suspend --noflush --nolockfs slow
 	at FORWARD
 	io /dev/ublkb0 read "$at" 4096 nocheck >"$BATS_TEST_TMPDIR/io" &
 	local reader=$!
-	for _ in $(seq 50); do
-		[[ $(ctrl stats 0) != *fwd_inline=1* ]] || break
-		sleep 0.05
-	done
+	until [ "$(stat_of 0 fwd_inline)" -gt 0 ]; do sleep 0.1; done
 	is "$(ctrl detach 0)" ok
 	is "$(ctrl attach 0 prog_id=4712)" ok
+	dmsetup resume slow
 	wait $reader
 	is "$(cat "$BATS_TEST_TMPDIR/io")" "ok 4096"
 	is "$(count_of 1)" 0
@@ -602,7 +497,7 @@ logged() { has "$(klog)" "ublk_bpf: dev 0: program [0-9]+ $1"; }
 	io /dev/ublkb0 read 0 4096 nocheck
 	is "$(count_of 1)" 1
 	fresh
-	no_null_blk slow
+	dmsetup remove slow
 }
 
 @test "device_whose_program_is_gone_is_eopnotsupp" {

@@ -31,6 +31,14 @@ refused() {
 
 @test "access_beyond_the_io_is_refused" { refused read_beyond read_beyond 'access beyond struct|invalid access|outside'; }
 
+@test "hold_that_is_lost_is_refused" { refused leaks leaks 'Unreleased reference'; }
+
+@test "hold_that_is_ended_twice_is_refused" { refused ends_twice ends_twice 'R1|arg#?0'; }
+
+@test "hold_must_be_checked_for_null" { refused null_hold null_hold 'R1|arg#?0'; }
+
+@test "io_for_a_hold_is_refused" { refused io_for_hold io_for_hold 'R1|arg#?0'; }
+
 @test "queue_io_cmd_cannot_sleep" { refused sleeps sleeps 'attach to unsupported member queue_io_cmd of struct ublk_bpf_ops'; }
 
 @test "release_io_cmd_cannot_sleep" { refused release_sleeps release_sleeps 'attach to unsupported member release_io_cmd of struct ublk_bpf_ops'; }

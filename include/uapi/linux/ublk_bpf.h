@@ -104,7 +104,10 @@ enum ublk_bpf_state {
 	UBLK_BPF_STATE_NONE	= 0,	/* no program: the server */
 	UBLK_BPF_STATE_ATTACHED	= 1,
 	UBLK_BPF_STATE_GONE	= 2,	/* unregistered: -EOPNOTSUPP, or the server with fallback */
+	UBLK_BPF_STATE_EJECTED	= 3,	/* likewise, for what eject_reason says */
 };
+
+#define UBLK_BPF_REASON_SIZE	96
 
 /**
  * struct ublk_bpf_stats - what a device did since it was added
@@ -124,6 +127,9 @@ enum ublk_bpf_state {
  * @failed:	I/Os ended with an error of the backing or of the program
  * @unfinished:	of @failed, those a program took and never finished
  * @misused:	calls and return values of programs that were refused
+ * @held:	I/Os a program held
+ * @stale:	calls on holds whose I/O had been taken away before
+ * @eject_reason: why the program was ejected, a text with a zero at its end
  * @reserved:	zero
  */
 struct ublk_bpf_stats {
@@ -143,7 +149,10 @@ struct ublk_bpf_stats {
 	__u64	failed;
 	__u64	unfinished;
 	__u64	misused;
-	__u64	reserved[16];
+	__u64	held;
+	__u64	stale;
+	char	eject_reason[UBLK_BPF_REASON_SIZE];
+	__u64	reserved[2];
 };
 
 #endif

@@ -24,6 +24,7 @@ enum {
 	KEY_SERVER,
 	KEY_FALLBACK,
 	KEY_FOREGROUND,
+	KEY_OWN = 512,		/* and the number of a target's own option */
 };
 
 static const struct argp_option add_options[] = {
@@ -54,6 +55,63 @@ static const struct { unsigned int option; const char *name; } option_names[] = 
 	{ UBLK_BPF_OPT_FALLBACK, "--fallback" },
 };
 
+/* The options that are targets' own, by number; NULL: no more. */
+static const struct ublk_bpf_option *own_option(unsigned int number)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr_targets; i++) {
+		const struct ublk_bpf_option *option = targets[i]->own_options;
+
+		for (; option && option->name; option++)
+			if (!number--)
+				return option;
+	}
+	return NULL;
+}
+
+static const struct ublk_bpf_option *find_own_option(const struct ublk_bpf_target *target,
+						     const char *name)
+{
+	const struct ublk_bpf_option *option = target->own_options;
+
+	for (; option && option->name; option++)
+		if (!strcmp(option->name, name))
+			return option;
+	return NULL;
+}
+
+/* Which target's it is may not be known yet: see check_settings(). */
+static void add_setting(struct argp_state *state, struct add *add,
+			const struct ublk_bpf_option *option, const char *text)
+{
+	struct ublk_bpf_args *args = &add->args;
+	struct ublk_bpf_setting *settings;
+
+	settings = realloc(args->settings, (args->nr_settings + 1) * sizeof(*settings));
+	if (!settings)
+		argp_failure(state, EXIT_FAILURE, ENOMEM, "--%s", option->name);
+	args->settings = settings;
+	settings[args->nr_settings++] = (struct ublk_bpf_setting){ .option = option, .text = text };
+}
+
+static void check_settings(struct argp_state *state, struct add *add)
+{
+	unsigned int i;
+
+	for (i = 0; i < add->args.nr_settings; i++) {
+		struct ublk_bpf_setting *setting = &add->args.settings[i];
+		const char *name = setting->option->name;
+
+		setting->option = find_own_option(add->target, name);
+		if (!setting->option)
+			argp_error(state, "target %s has no option --%s", add->target->name, name);
+		if (setting->option->parse(setting->text, &setting->value))
+			argp_error(state, "--%s %s: %s is needed", name, setting->text,
+				   setting->option->arg);
+	}
+}
+
 static void add_file(struct argp_state *state, struct add *add, const char *text)
 {
 	struct ublk_bpf_args *args = &add->args;
@@ -68,7 +126,7 @@ static void add_file(struct argp_state *state, struct add *add, const char *text
 	args->nr_files++;
 }
 
-static void check_usage(struct argp_state *state, const struct add *add)
+static void check_usage(struct argp_state *state, struct add *add)
 {
 	unsigned int known, i;
 
@@ -84,6 +142,7 @@ static void check_usage(struct argp_state *state, const struct add *add)
 			argp_error(state, "target %s has no option %s", add->target->name,
 				   option_names[i].name);
 	}
+	check_settings(state, add);
 	if (add->args.ops && !(known & UBLK_BPF_OPT_OBJECT))
 		argp_error(state, "target %s has no option --ops", add->target->name);
 	if ((known & UBLK_BPF_OPT_FILE) && add->args.nr_files != 1)
@@ -156,17 +215,35 @@ static error_t add_parse(int key, char *arg, struct argp_state *state)
 		check_usage(state, add);
 		break;
 	default:
-		return ARGP_ERR_UNKNOWN;
+		if (key < KEY_OWN || !own_option(key - KEY_OWN))
+			return ARGP_ERR_UNKNOWN;
+		add_setting(state, add, own_option(key - KEY_OWN), arg);
 	}
 	return 0;
 }
 
-static const struct argp add_argp = {
-	.options	= add_options,
-	.parser		= add_parse,
-	.args_doc	= "TARGET",
-	.doc		= "Make a ublk device and print its path once it can be used.",
-};
+/* What all targets understand, then what is one's own. Never freed. */
+static struct argp_option *all_options(void)
+{
+	const size_t nr_common = sizeof(add_options) / sizeof(add_options[0]) - 1;
+	const struct ublk_bpf_option *own;
+	struct argp_option *options;
+	unsigned int nr = 0, i;
+
+	while (own_option(nr))
+		nr++;
+	options = calloc(nr_common + nr + 1, sizeof(*options));
+	if (!options)
+		abort();
+	memcpy(options, add_options, nr_common * sizeof(*options));
+	for (i = 0; i < nr; i++) {
+		own = own_option(i);
+		options[nr_common + i] = (struct argp_option){
+			own->name, KEY_OWN + i, own->arg, 0, own->help, 4
+		};
+	}
+	return options;
+}
 
 /* "loop over /img", "prog my.bpf.o over /a, /b" */
 static void describe(const struct add *add, char *text, size_t size)
@@ -268,12 +345,18 @@ free_dev:
 
 int cmd_add(int argc, char **argv)
 {
+	const struct argp argp = {
+		.options	= all_options(),
+		.parser		= add_parse,
+		.args_doc	= "TARGET",
+		.doc		= "Make a ublk device and print its path once it can be used.",
+	};
 	struct add add = { .args = { .dev_id = -1 } };
 	bool is_child;
 	unsigned int id;
 	int report_fd, ret;
 
-	argp_parse(&add_argp, argc, argv, 0, NULL, &add);
+	argp_parse(&argp, argc, argv, 0, NULL, &add);
 	load_module();
 	signal(SIGPIPE, SIG_IGN);
 	if (add.foreground)

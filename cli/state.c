@@ -42,6 +42,7 @@ static struct json_object *state_json(unsigned int id, const struct ublk_bpf_tar
 {
 	struct json_object *json = json_object_new_object();
 	struct json_object *files = json_object_new_array();
+	struct json_object *options = json_object_new_object();
 	unsigned int i;
 
 	json_object_object_add(json, "version", json_object_new_int(STATE_VERSION));
@@ -61,6 +62,10 @@ static struct json_object *state_json(unsigned int id, const struct ublk_bpf_tar
 	for (i = 0; i < args->nr_files; i++)
 		json_object_array_add(files, file_json(&args->files[i]));
 	json_object_object_add(json, "files", files);
+	for (i = 0; i < args->nr_settings; i++)
+		json_object_object_add(options, args->settings[i].option->name,
+				       json_object_new_string(args->settings[i].text));
+	json_object_object_add(json, "options", options);
 	return json;
 }
 

@@ -70,6 +70,24 @@ struct ublk_bpf_file {
 int ublk_bpf_parse_size(const char *text, __u64 *bytes);
 
 /**
+ * ublk_bpf_parse_time() - read a time: digits and ns, us, ms or s
+ * @text:	what to read, all of it
+ * @ns:		the result, in nanoseconds
+ *
+ * Return: 0, -EINVAL no such time, -ERANGE it does not fit 63 bits.
+ */
+int ublk_bpf_parse_time(const char *text, __u64 *ns);
+
+/**
+ * ublk_bpf_parse_share() - read a share: 0% to 100%, with decimals
+ * @text:	what to read, all of it
+ * @share:	the result, in parts of 2^32
+ *
+ * Return: 0, -EINVAL no such share, -ERANGE above 100% or too many decimals.
+ */
+int ublk_bpf_parse_share(const char *text, __u64 *share);
+
+/**
  * ublk_bpf_parse_file() - read FILE[,start=BYTES][,length=BYTES]
  * @text:	what to read; only words after the last file name character are
  *		options, so that a name can contain commas and colons
@@ -150,6 +168,27 @@ int ublk_bpf_unpin(unsigned int dev_id);
  */
 
 /**
+ * struct ublk_bpf_option - an option that only one target has
+ * @name:	what it is called on the command line, after --
+ * @arg:	what its value is called there, such as TIME
+ * @help:	what it is for
+ * @parse:	makes a number of the value, as ublk_bpf_parse_size() does
+ */
+struct ublk_bpf_option {
+	const char *name;
+	const char *arg;
+	const char *help;
+	int (*parse)(const char *text, __u64 *value);
+};
+
+/* One that was given. */
+struct ublk_bpf_setting {
+	const struct ublk_bpf_option *option;
+	const char *text;
+	__u64 value;
+};
+
+/**
  * struct ublk_bpf_args - what was asked for when a device was added
  * @dev_id:		number of the device; -1: any free one
  * @nr_queues:		hardware queues, each with a thread of the server; 0: default
@@ -162,6 +201,8 @@ int ublk_bpf_unpin(unsigned int dev_id);
  * @fallback:		when the program is gone the server does everything
  * @object:		BPF object file (target prog)
  * @ops:		which of its struct ublk_bpf_ops; NULL: the only one
+ * @settings:		options of the target's own, see ublk_bpf_args_get()
+ * @nr_settings:	how many
  */
 struct ublk_bpf_args {
 	int dev_id;
@@ -175,7 +216,12 @@ struct ublk_bpf_args {
 	bool fallback;
 	const char *object;
 	const char *ops;
+	struct ublk_bpf_setting *settings;
+	unsigned int nr_settings;
 };
+
+/* The value of the option --@name; @otherwise when it was not given. */
+__u64 ublk_bpf_args_get(const struct ublk_bpf_args *args, const char *name, __u64 otherwise);
 
 /* struct ublk_bpf_target.options: what of struct ublk_bpf_args it understands */
 #define UBLK_BPF_OPT_FILE	(1U << 0)	/* needs exactly one file */
@@ -191,6 +237,7 @@ struct ublk_bpf_args {
  * @name:	what it is called on the command line
  * @help:	one line that says what it is
  * @options:	UBLK_BPF_OPT_*
+ * @own_options: further ones, up to one without a name; NULL: none
  *
  * @init:	open what is needed and describe the device: parameters
  *		(ublk_bpf_dev_set_size() and others, ublk_bpf_dev_params()) and
@@ -212,6 +259,7 @@ struct ublk_bpf_target {
 	const char *name;
 	const char *help;
 	unsigned int options;
+	const struct ublk_bpf_option *own_options;
 
 	int (*init)(struct ublk_bpf_dev *dev, const struct ublk_bpf_args *args);
 	int (*open_program)(struct ublk_bpf_dev *dev, struct bpf_object **obj);
@@ -278,6 +326,10 @@ int ublk_bpf_dev_fail(struct ublk_bpf_dev *dev, int err, const char *format, ...
 /* Number of a started device, N of /dev/ublkbN. */
 unsigned int ublk_bpf_dev_id(const struct ublk_bpf_dev *dev);
 const struct ublk_bpf_args *ublk_bpf_dev_args(const struct ublk_bpf_dev *dev);
+
+/* Hardware queues, and I/Os in flight of each, once the driver has agreed. */
+unsigned int ublk_bpf_dev_nr_queues(const struct ublk_bpf_dev *dev);
+unsigned int ublk_bpf_dev_depth(const struct ublk_bpf_dev *dev);
 
 /* The target's own data. */
 void *ublk_bpf_dev_priv(const struct ublk_bpf_dev *dev);

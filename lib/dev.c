@@ -48,6 +48,26 @@ unsigned int ublk_bpf_dev_id(const struct ublk_bpf_dev *dev)
 	return dev->info.dev_id;
 }
 
+__u64 ublk_bpf_args_get(const struct ublk_bpf_args *args, const char *name, __u64 otherwise)
+{
+	unsigned int i;
+
+	for (i = 0; i < args->nr_settings; i++)
+		if (!strcmp(args->settings[i].option->name, name))
+			return args->settings[i].value;
+	return otherwise;
+}
+
+unsigned int ublk_bpf_dev_nr_queues(const struct ublk_bpf_dev *dev)
+{
+	return dev->info.nr_hw_queues;
+}
+
+unsigned int ublk_bpf_dev_depth(const struct ublk_bpf_dev *dev)
+{
+	return dev->info.queue_depth;
+}
+
 const struct ublk_bpf_args *ublk_bpf_dev_args(const struct ublk_bpf_dev *dev)
 {
 	return dev->args;

@@ -27,20 +27,32 @@ static int suffix_shift(char c)
 	}
 }
 
+/* The number that @text starts with; *text goes behind it. */
+static int parse_number(const char **text, __u64 *value)
+{
+	const char *at = *text;
+
+	if (!isdigit((unsigned char)*at))
+		return -EINVAL;
+	for (*value = 0; isdigit((unsigned char)*at); at++) {
+		unsigned int digit = *at - '0';
+
+		if (*value > (MAX_BYTES - digit) / 10)
+			return -ERANGE;
+		*value = *value * 10 + digit;
+	}
+	*text = at;
+	return 0;
+}
+
 int ublk_bpf_parse_size(const char *text, __u64 *bytes)
 {
-	__u64 value = 0;
-	int shift = 0;
+	__u64 value;
+	int shift = 0, ret;
 
-	if (!isdigit((unsigned char)*text))
-		return -EINVAL;
-	for (; isdigit((unsigned char)*text); text++) {
-		unsigned int digit = *text - '0';
-
-		if (value > (MAX_BYTES - digit) / 10)
-			return -ERANGE;
-		value = value * 10 + digit;
-	}
+	ret = parse_number(&text, &value);
+	if (ret)
+		return ret;
 	if (*text) {
 		shift = suffix_shift(*text++);
 		if (shift < 0 || *text)
@@ -49,6 +61,57 @@ int ublk_bpf_parse_size(const char *text, __u64 *bytes)
 	if (value > MAX_BYTES >> shift)
 		return -ERANGE;
 	*bytes = value << shift;
+	return 0;
+}
+
+int ublk_bpf_parse_time(const char *text, __u64 *ns)
+{
+	static const struct { const char *unit; __u64 ns; } units[] = {
+		{ "ns", 1 }, { "us", 1000 }, { "ms", 1000000 }, { "s", 1000000000 },
+	};
+	__u64 value;
+	unsigned int i;
+	int ret;
+
+	ret = parse_number(&text, &value);
+	if (ret)
+		return ret;
+	for (i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+		if (strcmp(text, units[i].unit))
+			continue;
+		if (value > MAX_BYTES / units[i].ns)
+			return -ERANGE;
+		*ns = value * units[i].ns;
+		return 0;
+	}
+	return -EINVAL;
+}
+
+int ublk_bpf_parse_share(const char *text, __u64 *share)
+{
+	__u64 value, unit = 100;
+	int ret;
+
+	ret = parse_number(&text, &value);
+	if (ret)
+		return ret;
+	if (value > 100)
+		return -ERANGE;
+	if (*text == '.') {
+		if (!isdigit((unsigned char)*++text))
+			return -EINVAL;
+		for (; isdigit((unsigned char)*text); text++) {
+			if (unit == 100000000000ULL)
+				return -ERANGE;	/* finer than it is kept */
+			value = value * 10 + (*text - '0');
+			unit *= 10;
+		}
+	}
+	if (strcmp(text, "%"))
+		return -EINVAL;
+	if (value > unit)
+		return -ERANGE;
+	*share = ((unsigned __int128)value << 32) / unit;
 	return 0;
 }
 

@@ -7,6 +7,7 @@
 #include <linux/ublk_cmd.h>
 
 #define NULL_DEFAULT_BYTES	(250ULL << 30)
+#define NULL_MAX_DELAY		20000000000ULL	/* ns; queue/io_timeout is 30 s */
 
 /* All of it is done; a flush has no bytes. */
 static inline int null_result(__u32 op_flags, __u32 nr_sectors)

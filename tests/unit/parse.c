@@ -59,6 +59,51 @@ static void sizes_above_63_bits_are_erange(void **state)
 	assert_int_equal(bytes, 42);
 }
 
+static void times_have_units(void **state)
+{
+	static const struct { const char *text; __u64 ns; } good[] = {
+		{ "0s", 0 }, { "1ns", 1 }, { "20us", 20000 }, { "3ms", 3000000 },
+		{ "20s", 20000000000ULL }, { "9223372036854775807ns", 0x7fffffffffffffffULL },
+	};
+	static const char *const bad[] = { "", "1", "ms", "1 ms", "1.5s", "-1s", "1m", "1sec", "1s " };
+	static const char *const large[] = { "9223372036854775808ns", "9223372037s" };
+	__u64 ns = 42;
+	size_t i;
+
+	for (i = 0; i < NR(bad); i++)
+		assert_int_equal(ublk_bpf_parse_time(bad[i], &ns), -EINVAL);
+	for (i = 0; i < NR(large); i++)
+		assert_int_equal(ublk_bpf_parse_time(large[i], &ns), -ERANGE);
+	assert_int_equal(ns, 42);
+	for (i = 0; i < NR(good); i++) {
+		assert_int_equal(ublk_bpf_parse_time(good[i].text, &ns), 0);
+		assert_true(ns == good[i].ns);
+	}
+}
+
+static void shares_are_parts_of_2_to_the_32(void **state)
+{
+	static const struct { const char *text; __u64 share; } good[] = {
+		{ "0%", 0 }, { "100%", 1ULL << 32 }, { "50%", 1ULL << 31 },
+		{ "12.5%", 1ULL << 29 }, { "0.1%", 4294967 }, { "100.0%", 1ULL << 32 },
+		{ "0.000000001%", 0 }, { "0.00000003%", 1 },
+	};
+	static const char *const bad[] = { "", "1", "%", "1.%", ".5%", "-1%", "1 %", "1%%", "1e2%" };
+	static const char *const large[] = { "101%", "100.1%", "0.0000000001%", "99999999999999999999%" };
+	__u64 share = 42;
+	size_t i;
+
+	for (i = 0; i < NR(bad); i++)
+		assert_int_equal(ublk_bpf_parse_share(bad[i], &share), -EINVAL);
+	for (i = 0; i < NR(large); i++)
+		assert_int_equal(ublk_bpf_parse_share(large[i], &share), -ERANGE);
+	assert_int_equal(share, 42);
+	for (i = 0; i < NR(good); i++) {
+		assert_int_equal(ublk_bpf_parse_share(good[i].text, &share), 0);
+		assert_true(share == good[i].share);
+	}
+}
+
 static void files_are_whole_or_parts(void **state)
 {
 	static const struct { const char *text, *path; __u64 start, bytes; } good[] = {
@@ -133,6 +178,8 @@ int main(void)
 		cmocka_unit_test(sizes_have_suffixes_of_1024),
 		cmocka_unit_test(sizes_that_are_none_are_einval),
 		cmocka_unit_test(sizes_above_63_bits_are_erange),
+		cmocka_unit_test(times_have_units),
+		cmocka_unit_test(shares_are_parts_of_2_to_the_32),
 		cmocka_unit_test(files_are_whole_or_parts),
 		cmocka_unit_test(names_can_have_commas_and_colons),
 		cmocka_unit_test(parts_that_are_none_are_einval),

@@ -34,3 +34,62 @@ load common
 	[ "$(ublk-bpf list --json | jq -c '[.[].id]')" = "[]" ]
 	[ ! -e /dev/ublkb5 ]
 }
+
+@test "null_with_a_delay_takes_that_long" {
+	dev=$(ublk-bpf add null -n 0 -q 2 -s 64M --delay 100ms)
+	echo 0 >/sys/block/ublkb0/queue/iostats
+	start=$(date +%s%N)
+	dd if="$dev" of=/dev/null bs=4k count=5 iflag=direct
+	[ $(($(date +%s%N) - start)) -ge 500000000 ]
+	# in parallel on both queues; each I/O is held
+	held=$(stat_of 0 held)
+	fio --name=n --filename="$dev" --direct=1 --ioengine=io_uring --rw=randrw --bs=4k \
+		--iodepth=32 --size=64M --io_size=1M --numjobs=2
+	[ "$(stat_of 0 held)" -ge $((held + 512)) ]
+	[ "$(stat_of 0 failed)" = 0 ]
+	[ "$(stat_of 0 redirected)" = 0 ]
+}
+
+@test "device_whose_io_is_delayed_is_deleted_at_once" {
+	dev=$(ublk-bpf add null -n 0 -s 64M --delay 5s)
+	dd if="$dev" of=/dev/null bs=4k count=1 iflag=direct &
+	reader=$!
+	until [ "$(stat_of 0 held)" -gt 0 ]; do sleep 0.1; done
+	ublk-bpf del --force -n 0
+	wait $reader || true
+	[ ! -e /sys/block/ublkb0 ]
+}
+
+@test "null_with_an_error_rate_fails_that_many" {
+	dev=$(ublk-bpf add null -n 0 -s 64M --error-rate 100%)
+	run dd if="$dev" of=/dev/null bs=4k count=1 iflag=direct
+	[ "$status" -ne 0 ]
+	[[ $output == *"Input/output error"* ]]
+	ublk-bpf del -n 0
+	dev=$(ublk-bpf add null -n 0 -s 64M --error-rate 25% --delay 1ms)
+	fio --name=n --filename="$dev" --direct=1 --ioengine=io_uring --rw=randread --bs=4k \
+		--iodepth=16 --size=64M --io_size=16M --continue_on_error=all
+	# 4096 draws: 6 standard deviations are 166
+	failed=$(stat_of 0 failed)
+	echo "$failed of 4096"
+	[ "$failed" -gt 858 ]
+	[ "$failed" -lt 1190 ]
+}
+
+@test "wrong_options_of_null_are_told" {
+	run ublk-bpf add null --delay 5
+	[ "$status" = 2 ]
+	[[ $output == *"--delay 5: TIME is needed"* ]]
+	run ublk-bpf add null --error-rate 101%
+	[ "$status" = 2 ]
+	[[ $output == *"--error-rate 101%: SHARE is needed"* ]]
+	run ublk-bpf add loop -f /dev/null --delay 5s
+	[ "$status" = 2 ]
+	[[ $output == *"target loop has no option --delay"* ]]
+	run ublk-bpf add null --delay 1s --server
+	[ "$status" = 1 ]
+	[[ $output == *"leave out --server"* ]]
+	run ublk-bpf add null --delay 60s
+	[ "$status" = 1 ]
+	[[ $output == *"--delay is at most 20s"* ]]
+}

@@ -18,9 +18,14 @@ extern const struct ublk_bpf_target *const targets[];
 extern const unsigned int nr_targets;
 const struct ublk_bpf_target *find_target(const char *name);
 
+/* The option --@name of a target's own, or NULL. */
+const struct ublk_bpf_option *find_own_option(const struct ublk_bpf_target *target,
+					      const char *name);
+
 /* Commands: argv[0] is their name. Return: exit status. */
 int cmd_add(int argc, char **argv);
 int cmd_list(int argc, char **argv);
+int cmd_recover(int argc, char **argv);
 int cmd_del(int argc, char **argv);
 int cmd_check(int argc, char **argv);
 int cmd_features(int argc, char **argv);
@@ -55,6 +60,25 @@ void print_json(struct json_object *json);
  */
 int list_devices(unsigned int **ids);
 
+/* serve.c */
+
+/**
+ * struct service - a device to be served
+ * @target:	its kind
+ * @args:	what it is, or was, made of
+ * @recover:	it is there, and its server died
+ * @foreground:	stay
+ */
+struct service {
+	const struct ublk_bpf_target *target;
+	struct ublk_bpf_args args;
+	bool recover;
+	bool foreground;
+};
+
+/* Serve it, and print its path once it can be used. Return: exit status. */
+int serve(const struct service *service);
+
 /* daemon.c */
 
 /**
@@ -71,6 +95,16 @@ void daemon_report_failure(int report_fd, const char *text);
 /* state.c */
 int state_save(unsigned int id, const struct ublk_bpf_target *target,
 	       const struct ublk_bpf_args *args);
+
+/*
+ * What the device was made of, out of its state, which is kept for that. Complains.
+ * Return: 0 or EXIT_FAILURE.
+ */
+int state_args(unsigned int id, const struct ublk_bpf_target **target,
+	       struct ublk_bpf_args *args);
+
+/* The word of --recover. Return: 0 or -EINVAL. */
+int parse_recover(const char *text, enum ublk_bpf_recover *recover);
 
 /* The device's state, or NULL; json_object_put() it. */
 struct json_object *state_load(unsigned int id);

@@ -46,6 +46,7 @@ static const struct { const char *name; size_t offset; } counters[] = {
 	COUNTER(misused),
 	COUNTER(held),
 	COUNTER(stale),
+	COUNTER(waiting),
 #undef COUNTER
 };
 
@@ -58,6 +59,8 @@ static const char *state_name(const struct row *row)
 
 static const char *served(const struct row *row)
 {
+	const char *server = row->info.state == UBLK_S_DEV_LIVE ? "server" : "nobody";
+
 	if (row->info.state == UBLK_S_DEV_DEAD)
 		return "nobody";
 	switch (row->stats.state) {
@@ -65,9 +68,9 @@ static const char *served(const struct row *row)
 		return "bpf";
 	case UBLK_BPF_STATE_GONE:
 	case UBLK_BPF_STATE_EJECTED:
-		return row->stats.flags & UBLK_BPF_ATTACH_FALLBACK ? "server" : "nobody";
+		return row->stats.flags & UBLK_BPF_ATTACH_FALLBACK ? server : "nobody";
 	default:
-		return "server";
+		return server;
 	}
 }
 
@@ -131,6 +134,9 @@ static void print_row(const struct row *row)
 		       row->stats.fwd_worker, row->stats.redirected, row->stats.failed);
 	else
 		printf("%11s %11s %11s %11s %9s\n", "-", "-", "-", "-", "-");
+	if (row->info.state == UBLK_S_DEV_QUIESCED || row->info.state == UBLK_S_DEV_FAIL_IO)
+		printf("     its server died, %llu I/Os wait for another one: ublk-bpf recover -n %u\n",
+		       row->stats.waiting, row->id);
 	if (row->stats.eject_reason[0])
 		printf("     its program was ejected: it %s\n", row->stats.eject_reason);
 }

@@ -12,6 +12,20 @@
 
 #define STATE_VERSION	1
 
+static const char *const recover_names[] = {
+	[UBLK_BPF_RECOVER_WAIT]	= "wait",
+	[UBLK_BPF_RECOVER_FAIL]	= "fail",
+};
+
+int parse_recover(const char *text, enum ublk_bpf_recover *recover)
+{
+	*recover = UBLK_BPF_RECOVER_WAIT;
+	if (!strcmp(text, recover_names[UBLK_BPF_RECOVER_WAIT]))
+		return 0;
+	*recover = UBLK_BPF_RECOVER_FAIL;
+	return strcmp(text, recover_names[UBLK_BPF_RECOVER_FAIL]) ? -EINVAL : 0;
+}
+
 static void state_path(char *path, size_t size, unsigned int id, const char *suffix)
 {
 	snprintf(path, size, STATE_DIR "/%u.json%s", id, suffix);
@@ -55,6 +69,9 @@ static struct json_object *state_json(unsigned int id, const struct ublk_bpf_tar
 	json_object_object_add(json, "read_only", json_object_new_boolean(args->read_only));
 	json_object_object_add(json, "server", json_object_new_boolean(args->server));
 	json_object_object_add(json, "fallback", json_object_new_boolean(args->fallback));
+	if (args->recover)
+		json_object_object_add(json, "recover",
+				       json_object_new_string(recover_names[args->recover]));
 	if (args->object)
 		json_object_object_add(json, "object", path_json(args->object));
 	if (args->ops)
@@ -98,6 +115,102 @@ struct json_object *state_load(unsigned int id)
 
 	state_path(path, sizeof(path), id, "");
 	return json_object_from_file(path);
+}
+
+/* Members of @json; one that is not there is 0, false or NULL. */
+static const char *get_string(struct json_object *json, const char *key)
+{
+	return json_object_get_string(json_object_object_get(json, key));
+}
+
+static __u64 get_number(struct json_object *json, const char *key)
+{
+	return json_object_get_uint64(json_object_object_get(json, key));
+}
+
+static bool get_bool(struct json_object *json, const char *key)
+{
+	return json_object_get_boolean(json_object_object_get(json, key));
+}
+
+static int read_files(struct json_object *list, struct ublk_bpf_args *args)
+{
+	size_t nr = json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0;
+	size_t i;
+
+	args->files = calloc(nr + 1, sizeof(*args->files));
+	if (!args->files)
+		return -ENOMEM;
+	for (i = 0; i < nr; i++) {
+		struct json_object *file = json_object_array_get_idx(list, i);
+
+		args->files[i].path = (char *)get_string(file, "path");
+		args->files[i].start = get_number(file, "start");
+		args->files[i].bytes = get_number(file, "length");
+		if (!args->files[i].path)
+			return -EINVAL;
+	}
+	args->nr_files = nr;
+	return 0;
+}
+
+static int read_settings(struct json_object *options, const struct ublk_bpf_target *target,
+			 struct ublk_bpf_args *args)
+{
+	if (!json_object_is_type(options, json_type_object))
+		return -EINVAL;
+	args->settings = calloc(json_object_object_length(options) + 1, sizeof(*args->settings));
+	if (!args->settings)
+		return -ENOMEM;
+	json_object_object_foreach(options, name, text) {
+		struct ublk_bpf_setting *setting = &args->settings[args->nr_settings++];
+
+		setting->option = find_own_option(target, name);
+		setting->text = json_object_get_string(text);
+		if (!setting->option || !setting->text ||
+		    setting->option->parse(setting->text, &setting->value))
+			return -EINVAL;
+	}
+	return 0;
+}
+
+static int read_args(struct json_object *json, const struct ublk_bpf_target *target,
+		     struct ublk_bpf_args *args)
+{
+	const char *recover = get_string(json, "recover");
+	int ret;
+
+	if (get_number(json, "version") != STATE_VERSION)
+		return -EINVAL;
+	args->nr_queues = get_number(json, "queues");
+	args->depth = get_number(json, "depth");
+	args->size = get_number(json, "size");
+	args->read_only = get_bool(json, "read_only");
+	args->server = get_bool(json, "server");
+	args->fallback = get_bool(json, "fallback");
+	args->object = get_string(json, "object");
+	args->ops = get_string(json, "ops");
+	if (recover && parse_recover(recover, &args->recover))
+		return -EINVAL;
+	ret = read_files(json_object_object_get(json, "files"), args);
+	return ret ? ret : read_settings(json_object_object_get(json, "options"), target, args);
+}
+
+int state_args(unsigned int id, const struct ublk_bpf_target **target,
+	       struct ublk_bpf_args *args)
+{
+	struct json_object *json = state_load(id);
+	const char *name = json ? get_string(json, "target") : NULL;
+
+	if (!json)
+		return complain("there is nothing noted of a device %u in " STATE_DIR "; 'ublk-bpf list' shows all",
+				id);
+	*target = name ? find_target(name) : NULL;
+	args->dev_id = id;
+	if (!*target || read_args(json, *target, args))
+		return complain(STATE_DIR "/%u.json is not what this ublk-bpf has written; delete the device: ublk-bpf del -n %u",
+				id, id);
+	return 0;
 }
 
 void state_remove(unsigned int id)

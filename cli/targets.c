@@ -24,3 +24,14 @@ const struct ublk_bpf_target *find_target(const char *name)
 			return targets[i];
 	return NULL;
 }
+
+const struct ublk_bpf_option *find_own_option(const struct ublk_bpf_target *target,
+					      const char *name)
+{
+	const struct ublk_bpf_option *option = target->own_options;
+
+	for (; option && option->name; option++)
+		if (!strcmp(option->name, name))
+			return option;
+	return NULL;
+}

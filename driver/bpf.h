@@ -33,6 +33,15 @@ struct ublk_bpf_queue;
 	S(COMPLETE_RQ)		\
 	S(TIMEOUT)		\
 	S(CANCEL_CMD)		\
+	S(CHECK_INFLIGHT)	\
+	S(ALONE)		\
+	S(ALONE_LIST)		\
+	S(FAIL_IO)		\
+	S(QUIESCED)		\
+	S(START_RECOVERY)	\
+	S(READY)		\
+	S(END_RECOVERY)		\
+	S(STOP_ALONE)		\
 	S(STOPPING)		\
 	S(STOP_DEV)		\
 	S(FREE_DEV)
@@ -60,7 +69,8 @@ int ublk_bpf_do_alloc_tag_set(struct blk_mq_tag_set *set,
 void ublk_bpf_do_free_dev(struct ublk_bpf_dev *dev);
 void ublk_bpf_do_stop_dev(struct ublk_bpf_dev *dev);
 void ublk_bpf_do_stack_limits(struct ublk_bpf_dev *dev, struct queue_limits *lim);
-struct ublk_bpf_queue *ublk_bpf_do_init_hctx(struct ublk_bpf_dev *dev, struct blk_mq_hw_ctx *hctx);
+struct ublk_bpf_queue *ublk_bpf_do_init_hctx(struct ublk_bpf_dev *dev, struct blk_mq_hw_ctx *hctx,
+					     bool *canceling);
 int ublk_bpf_do_ctrl_cmd(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 cmd_op,
 			 const struct ublksrv_ctrl_cmd *header);
 bool ublk_bpf_do_queue_rq(struct ublk_bpf_queue *q, struct request *rq);
@@ -69,6 +79,11 @@ bool ublk_bpf_do_complete_rq(struct request *rq, int *res);
 bool ublk_bpf_do_timeout(struct ublk_bpf_queue *q, struct request *rq);
 bool ublk_bpf_do_is_away(const struct ublk_bpf_queue *q, unsigned int tag);
 void ublk_bpf_do_stopping(struct ublk_bpf_dev *dev);
+bool ublk_bpf_do_alone(const struct ublk_bpf_queue *q);
+void ublk_bpf_do_quiesced(struct ublk_bpf_dev *dev, struct request_queue *q);
+void ublk_bpf_do_ready(struct ublk_bpf_queue *q);
+void ublk_bpf_do_end_recovery(struct ublk_bpf_dev *dev);
+u64 ublk_bpf_do_flags(void);
 
 /* module_init. Return: 0 or a negative errno, which fails it. */
 static inline int ublk_bpf_init(enum ublk_bpf_site site)
@@ -82,6 +97,12 @@ static inline u64 ublk_bpf_features(enum ublk_bpf_site site)
 {
 	ublk_bpf_hit(site);
 	return UBLK_F_BPF;
+}
+
+/* ADD_DEV with @flags. Return: those that are known beside the kernel's. */
+static inline u64 ublk_bpf_flags(u64 flags)
+{
+	return flags & UBLK_F_BPF ? ublk_bpf_do_flags() : 0;
 }
 
 /*
@@ -108,8 +129,8 @@ static inline void ublk_bpf_free_dev(enum ublk_bpf_site site, struct ublk_bpf_de
 }
 
 /*
- * The server's command of a tag is cancelled. Return: true when the tag's I/O has
- * been taken and will not come to that command any more.
+ * The server goes. Return: true when the tag's I/O has been taken, or waits for the
+ * next server: nobody waits for it, and it does not come to this server's command.
  */
 static inline bool ublk_bpf_is_away(enum ublk_bpf_site site, const struct ublk_bpf_queue *q,
 				    unsigned int tag)
@@ -148,15 +169,19 @@ static inline void ublk_bpf_stack_limits(enum ublk_bpf_site site, struct ublk_bp
 	ublk_bpf_do_stack_limits(dev, lim);
 }
 
-/* The disk gets its queues. Return: what of ours belongs to this one. */
+/*
+ * The disk gets its queues. @canceling: set while the server takes no I/O.
+ * Return: what of ours belongs to this one.
+ */
 static inline struct ublk_bpf_queue *ublk_bpf_init_hctx(enum ublk_bpf_site site,
 							struct ublk_bpf_dev *dev,
-							struct blk_mq_hw_ctx *hctx)
+							struct blk_mq_hw_ctx *hctx,
+							bool *canceling)
 {
 	if (!dev)
 		return NULL;
 	ublk_bpf_hit(site);
-	return ublk_bpf_do_init_hctx(dev, hctx);
+	return ublk_bpf_do_init_hctx(dev, hctx, canceling);
 }
 
 /* A control command that the driver does not know. Return: its result. */
@@ -232,6 +257,65 @@ static inline bool ublk_bpf_timeout(enum ublk_bpf_site site, struct ublk_bpf_que
 		return false;
 	ublk_bpf_hit(site);
 	return ublk_bpf_do_timeout(q, rq);
+}
+
+/*
+ * No server takes I/O, or all of it is to fail. Return: true when its program is
+ * asked all the same, and what that redirects waits or fails.
+ */
+static inline bool ublk_bpf_alone(enum ublk_bpf_site site, const struct ublk_bpf_queue *q)
+{
+	if (!q)
+		return false;
+	ublk_bpf_hit(site);
+	return ublk_bpf_do_alone(q);
+}
+
+/* 6.12: the server is gone, the queue quiesced and idle: it goes on without. */
+static inline void ublk_bpf_quiesced(enum ublk_bpf_site site, struct ublk_bpf_dev *dev,
+				     struct request_queue *q)
+{
+	if (!dev)
+		return;
+	ublk_bpf_hit(site);
+	ublk_bpf_do_quiesced(dev, q);
+}
+
+/* 6.12: the disk goes while there is no server: as if it had stayed quiesced. */
+static inline void ublk_bpf_stop_alone(enum ublk_bpf_site site, const struct ublk_bpf_dev *dev,
+				       struct request_queue *q)
+{
+	if (!dev)
+		return;
+	ublk_bpf_hit(site);
+	blk_mq_quiesce_queue(q);
+}
+
+/* 6.12: a new server may fetch. Return: does it take no I/O before it has? */
+static inline bool ublk_bpf_start_recovery(enum ublk_bpf_site site, const struct ublk_bpf_queue *q)
+{
+	if (!q)
+		return false;
+	ublk_bpf_hit(site);
+	return true;
+}
+
+/* 6.12: it has, on this queue. */
+static inline void ublk_bpf_ready(enum ublk_bpf_site site, struct ublk_bpf_queue *q)
+{
+	if (!q)
+		return;
+	ublk_bpf_hit(site);
+	ublk_bpf_do_ready(q);
+}
+
+/* A new server has fetched on all queues. Under ub->mutex. */
+static inline void ublk_bpf_end_recovery(enum ublk_bpf_site site, struct ublk_bpf_dev *dev)
+{
+	if (!dev)
+		return;
+	ublk_bpf_hit(site);
+	ublk_bpf_do_end_recovery(dev);
 }
 
 #endif

@@ -17,6 +17,11 @@
 #define UBLK_F_INTEGRITY	0
 #endif
 
+/* 6.13: see ublk_bpf_flags() */
+#ifndef UBLK_F_USER_RECOVERY_FAIL_IO
+#define UBLK_F_USER_RECOVERY_FAIL_IO	(1ULL << 9)
+#endif
+
 /* 7.3: the bytes that an iterator has passed of its current bvec have a new name */
 static inline unsigned int ublk_bpf_bvec_done(const struct bvec_iter *iter)
 {

@@ -132,6 +132,7 @@ static struct ublk_bpf_dev *ublk_bpf_alloc(const struct ublksrv_ctrl_dev_info *i
 		struct ublk_bpf_queue *q = &dev->queues[i];
 
 		q->dev = dev;
+		spin_lock_init(&q->wait_lock);
 		q->tags = kvcalloc(info->queue_depth, sizeof(*q->tags), GFP_KERNEL);
 		q->rooms = kvcalloc(info->queue_depth, sizeof(*q->rooms), GFP_KERNEL);
 		if (!q->tags || !q->rooms)
@@ -161,11 +162,18 @@ int ublk_bpf_do_alloc_tag_set(struct blk_mq_tag_set *set, const struct ublksrv_c
 	if (info->flags & (UBLK_F_ZONED | UBLK_F_NEED_GET_DATA | UBLK_F_UNPRIVILEGED_DEV |
 			   UBLK_F_INTEGRITY))
 		return -EINVAL;
+	/* as 7.3 has it; 6.12 does not know that flag */
+	if (info->flags & UBLK_F_USER_RECOVERY_FAIL_IO &&
+	    (info->flags & (UBLK_F_USER_RECOVERY | UBLK_F_USER_RECOVERY_REISSUE)) !=
+	    UBLK_F_USER_RECOVERY)
+		return -EINVAL;
 
 	dev = ublk_bpf_alloc(info);
 	if (!dev)
 		return -ENOMEM;
 	dev->set = set;
+	dev->recover = info->flags & UBLK_F_USER_RECOVERY;
+	dev->wait_alone = dev->recover && !(info->flags & UBLK_F_USER_RECOVERY_FAIL_IO);
 	dev->stock_ops = set->ops;
 	dev->mq_ops = *set->ops;
 	dev->mq_ops.queue_rqs = ublk_bpf_queue_rqs;
@@ -189,6 +197,42 @@ void ublk_bpf_do_stopping(struct ublk_bpf_dev *dev)
 	WRITE_ONCE(dev->stopping, true);
 	smp_mb();	/* pairs with ublk_bpf_hold_io() */
 	ublk_bpf_give_back(dev);
+	ublk_bpf_end_wait(dev, -EIO);
+}
+
+u64 ublk_bpf_do_flags(void)
+{
+	return UBLK_F_BPF | UBLK_F_USER_RECOVERY_FAIL_IO;
+}
+
+/* See ublk_bpf_alone(). */
+bool ublk_bpf_do_alone(const struct ublk_bpf_queue *q)
+{
+	return q->dev->recover;
+}
+
+/*
+ * 6.12 marks the queues one by one, as their tasks end. All of them have lost
+ * their server, and nothing of theirs is with it any more.
+ */
+void ublk_bpf_do_quiesced(struct ublk_bpf_dev *dev, struct request_queue *q)
+{
+	for (unsigned int i = 0; i < dev->nr_queues; i++)
+		WRITE_ONCE(*dev->queues[i].canceling, true);
+	blk_mq_unquiesce_queue(q);
+	blk_mq_kick_requeue_list(q);
+}
+
+/* See ublk_bpf_ready(). All commands of the queue are there for who sees it. */
+void ublk_bpf_do_ready(struct ublk_bpf_queue *q)
+{
+	smp_store_release(q->canceling, false);
+}
+
+/* See ublk_bpf_end_recovery(). */
+void ublk_bpf_do_end_recovery(struct ublk_bpf_dev *dev)
+{
+	ublk_bpf_end_wait(dev, 0);
 }
 
 /* Take everything off a device that has no I/O any more. May sleep. */
@@ -205,11 +249,15 @@ void ublk_bpf_do_free_dev(struct ublk_bpf_dev *dev)
 	ublk_bpf_put_dev(dev);
 }
 
-struct ublk_bpf_queue *ublk_bpf_do_init_hctx(struct ublk_bpf_dev *dev, struct blk_mq_hw_ctx *hctx)
+struct ublk_bpf_queue *ublk_bpf_do_init_hctx(struct ublk_bpf_dev *dev, struct blk_mq_hw_ctx *hctx,
+					     bool *canceling)
 {
+	struct ublk_bpf_queue *q = &dev->queues[hctx->queue_num];
+
+	q->canceling = canceling;
 	/* a flush of a backing ends ours under its own lock of this kind */
 	blk_mq_hctx_set_fq_lock_class(hctx, &dev->fq_lock_key);
-	return &dev->queues[hctx->queue_num];
+	return q;
 }
 
 /* A program answers with the bytes of an I/O in an int. */
@@ -249,6 +297,8 @@ static void ublk_bpf_get_stats(struct ublk_bpf_dev *dev, struct ublk_bpf_stats *
 		if (rcu_access_pointer(dev->slots[slot]))
 			stats->slots |= 1ULL << slot;
 
+	for (unsigned int i = 0; i < dev->nr_queues; i++)
+		stats->waiting += READ_ONCE(dev->queues[i].nr_waiting);
 	for_each_possible_cpu(cpu) {
 		const struct ublk_bpf_counters *c = per_cpu_ptr(dev->counters, cpu);
 
@@ -274,10 +324,10 @@ union ublk_bpf_arg {
 	struct ublk_bpf_stats	stats;
 };
 
-static bool ublk_bpf_slot_arg_ok(const struct ublk_bpf_slot *slot, bool fd)
+static bool ublk_bpf_slot_arg_ok(const struct ublk_bpf_slot *slot, bool set)
 {
-	return !slot->flags && !slot->pad && !memchr_inv(slot->reserved, 0, sizeof(slot->reserved)) &&
-	       (fd || !slot->fd);
+	return !slot->pad && !memchr_inv(slot->reserved, 0, sizeof(slot->reserved)) &&
+	       (set ? !(slot->flags & ~UBLK_BPF_SLOT_DROP_CACHE) : !slot->flags && !slot->fd);
 }
 
 /* See the uapi for the commands and their errors. Context: task, may sleep. */
@@ -323,7 +373,7 @@ int ublk_bpf_do_ctrl_cmd(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 cmd_
 	case UBLK_U_CMD_BPF_SET_SLOT:
 		if (!ublk_bpf_slot_arg_ok(&arg.slot, true))
 			return -EINVAL;
-		return ublk_bpf_set_slot(dev, mutex, arg.slot.slot, arg.slot.fd);
+		return ublk_bpf_set_slot(dev, mutex, arg.slot.slot, arg.slot.fd, arg.slot.flags);
 
 	case UBLK_U_CMD_BPF_CLEAR_SLOT:
 		if (!ublk_bpf_slot_arg_ok(&arg.slot, false))

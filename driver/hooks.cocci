@@ -56,7 +56,7 @@ identifier f != ublk_add_tag_set;
  ublk_ctrl_add_dev(...) {
  	<...
 -	ub->dev_info.flags &= UBLK_F_ALL;
-+	ub->dev_info.flags &= UBLK_F_ALL | UBLK_F_BPF;
++	ub->dev_info.flags &= UBLK_F_ALL | ublk_bpf_flags(ub->dev_info.flags);
  	...>
  }
 
@@ -88,7 +88,7 @@ symbol UBLK_BPF_SITE_INIT_HCTX;
  ublk_init_hctx(...) {
  	...
  	hctx->driver_data = ubq;
-+	ubq->bpf = ublk_bpf_init_hctx(UBLK_BPF_SITE_INIT_HCTX, ub->bpf, hctx);
++	ubq->bpf = ublk_bpf_init_hctx(UBLK_BPF_SITE_INIT_HCTX, ub->bpf, hctx, &ubq->canceling);
  	...
  }
 
@@ -229,6 +229,142 @@ symbol UBLK_BPF_SITE_CANCEL_CMD, tag;
 +	if (req && blk_mq_request_started(req) && req->tag == tag && !ublk_bpf_is_away(UBLK_BPF_SITE_CANCEL_CMD, ubq->bpf, tag))
  		return;
  	...>
+ }
+
+@check_inflight@
+symbol UBLK_BPF_SITE_CHECK_INFLIGHT;
+@@
+ ublk_check_inflight_rq(...) {
+ 	<...
+-	if (blk_mq_request_started(rq)) {
++	if (blk_mq_request_started(rq) && !ublk_bpf_is_away(UBLK_BPF_SITE_CHECK_INFLIGHT, ((struct ublk_queue *)rq->mq_hctx->driver_data)->bpf, rq->tag)) {
+ 		...
+ 	}
+ 	...>
+ }
+
+// With recovery a device lives without a server: its program is asked all the
+// same, and what that redirects waits for the next one, or fails.
+@canceling@
+symbol UBLK_BPF_SITE_ALONE;
+identifier f = {ublk_queue_rq, __ublk_queue_rq_common};
+@@
+ f(...) {
+ 	...
+-	if (unlikely(ubq->canceling)) {
++	if (unlikely(ubq->canceling) && !ublk_bpf_alone(UBLK_BPF_SITE_ALONE, ubq->bpf)) {
+ 		...
+ 	}
+ 	...
+ }
+
+@canceling_list@
+symbol UBLK_BPF_SITE_ALONE_LIST, check_cancel;
+@@
+ ublk_prep_req(...) {
+ 	<...
+-	if (check_cancel && unlikely(ubq->canceling))
++	if (check_cancel && unlikely(ubq->canceling) && !ublk_bpf_alone(UBLK_BPF_SITE_ALONE_LIST, ubq->bpf))
+ 		return BLK_STS_IOERR;
+ 	...>
+ }
+
+@fail_io@
+symbol UBLK_BPF_SITE_FAIL_IO;
+@@
+ ublk_prep_req(...) {
+-	if (unlikely(READ_ONCE(ubq->fail_io)))
++	if (unlikely(READ_ONCE(ubq->fail_io)) && !ublk_bpf_alone(UBLK_BPF_SITE_FAIL_IO, ubq->bpf))
+ 		return BLK_STS_TARGET;
+ 	...
+ }
+
+// 6.12 keeps the queue quiesced until a new server is there; later kernels do not.
+@quiesced@
+symbol UBLK_BPF_SITE_QUIESCED;
+@@
+ ublk_quiesce_work_fn(...) {
+ 	...
+ 	__ublk_quiesce_dev(ub);
++	ublk_bpf_quiesced(UBLK_BPF_SITE_QUIESCED, ub->bpf, ub->ub_disk->queue);
+ 	...
+ }
+
+@stop_alone@
+symbol UBLK_BPF_SITE_STOP_ALONE;
+@@
+ ublk_stop_dev(...) {
+ 	<...
+ 	if (ub->dev_info.state == UBLK_S_DEV_LIVE)
+ 		__ublk_quiesce_dev(ub);
++	else
++		ublk_bpf_stop_alone(UBLK_BPF_SITE_STOP_ALONE, ub->bpf, ub->ub_disk->queue);
+ 	...>
+ }
+
+@start_recovery@
+symbol UBLK_BPF_SITE_START_RECOVERY;
+@@
+ ublk_queue_reinit(...) {
+ 	...
+-	ubq->canceling = false;
++	ubq->canceling = ublk_bpf_start_recovery(UBLK_BPF_SITE_START_RECOVERY, ubq->bpf);
+ 	...
+ }
+
+// A server that died before it had fetched must not be the last: 6.12 puts a task
+// for each queue, and wants one queue ready at least.
+@recover_again@
+@@
+ ublk_ctrl_start_recovery(...) {
+ 	...
+-	if (!ub->nr_queues_ready)
++	if (!ub->bpf && !ub->nr_queues_ready)
+ 		goto out_unlock;
+ 	...
+ }
+
+@reinit_again@
+@@
+ ublk_queue_reinit(...) {
+ 	...
+-	WARN_ON_ONCE(!(ubq->ubq_daemon && ubq_daemon_is_dying(ubq)));
++	WARN_ON_ONCE(ubq->ubq_daemon ? !ubq_daemon_is_dying(ubq) : !ubq->bpf);
+ 	...
+-	put_task_struct(ubq->ubq_daemon);
++	if (ubq->ubq_daemon)
++		put_task_struct(ubq->ubq_daemon);
+ 	...
+ }
+
+@ready@
+symbol UBLK_BPF_SITE_READY;
+@@
+ ublk_mark_io_ready(...) {
+ 	<...
+ 	ub->nr_queues_ready++;
++	ublk_bpf_ready(UBLK_BPF_SITE_READY, ubq->bpf);
+ 	...>
+ }
+
+@end_recovery@
+symbol UBLK_BPF_SITE_END_RECOVERY;
+@@
+ ublk_ctrl_end_recovery(...) {
+ 	...
++	ublk_bpf_end_recovery(UBLK_BPF_SITE_END_RECOVERY, ub->bpf);
+ 	blk_mq_kick_requeue_list(ub->ub_disk->queue);
+ 	...
+ }
+
+@unquiesce@
+@@
+ ublk_ctrl_end_recovery(...) {
+ 	...
+-	blk_mq_unquiesce_queue(ub->ub_disk->queue);
++	if (!ub->bpf)
++		blk_mq_unquiesce_queue(ub->ub_disk->queue);
+ 	...
  }
 
 @stopping@

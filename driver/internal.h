@@ -6,6 +6,7 @@
  * Locks, outermost first:
  *   BPF's struct_ops mutex (perhaps), ub->mutex -> ublk_bpf_ops_lock
  *   ub->mutex -> ublk_bpf_stack_lock
+ *   ub->mutex -> wait_lock of a queue
  * Nothing waits under ublk_bpf_ops_lock, and no queue is frozen or quiesced to
  * change a program or a backing: pointers are swapped under RCU.
  */
@@ -45,6 +46,7 @@ enum ublk_bpf_io_flag {
 	UBLK_BPF_IO_F_SERVER,	/* runs in the server's task: never inline */
 	UBLK_BPF_IO_F_AWAY,	/* taken: it comes to the server by a requeue only */
 	UBLK_BPF_IO_F_HELD,	/* held, now or before: the completion reference is the hold's */
+	UBLK_BPF_IO_F_WAITS,	/* for a server: wait_lock of its queue */
 };
 
 /* How a hold ended; says what the I/O ends with. */
@@ -143,6 +145,9 @@ struct ublk_bpf_queue {
 	struct ublk_bpf_dev	*dev;
 	struct ublk_bpf_tag	*tags;
 	struct ublk_bpf_room	*rooms;
+	bool			*canceling;	/* the kernel's file's: the server takes no I/O */
+	spinlock_t		wait_lock;
+	unsigned int		nr_waiting;	/* I/Os, for a server; wait_lock */
 };
 
 /* Counters of a device, one set a CPU; see struct ublk_bpf_stats */
@@ -160,7 +165,9 @@ struct ublk_bpf_dev {
 	u64				attach_seq;	/* of prog; set before it */
 	bool				fail;	/* its program is gone, no fallback */
 	bool				has_release;	/* its program, now or last */
-	bool				stopping;	/* nothing can be held any more */
+	bool				stopping;	/* nothing can be held, or wait, any more */
+	bool				recover;	/* it lives without a server */
+	bool				wait_alone;	/* what needs one waits, else it fails */
 	refcount_t			ref;		/* the device's and one each hold */
 	struct work_struct		free_work;
 	struct ublk_bpf_counters __percpu *counters;
@@ -252,6 +259,7 @@ void ublk_bpf_fail_range(struct ublk_bpf_tag *tag, int err);
 void ublk_bpf_misused(struct ublk_bpf_tag *tag, const char *what);
 void ublk_bpf_note_held(struct ublk_bpf_tag *tag);
 bool ublk_bpf_held_too_long(const struct ublk_bpf_tag *tag);
+void ublk_bpf_end_wait(struct ublk_bpf_dev *dev, int err);
 
 /* forward.c */
 void ublk_bpf_start_plug(struct ublk_bpf_plug *plug);
@@ -286,7 +294,7 @@ bool ublk_bpf_file_inline_ok(const struct ublk_bpf_tag *tag,
 bool ublk_bpf_file_submit(struct ublk_bpf_fwd *fwd, bool nowait);
 
 /* slot.c */
-int ublk_bpf_set_slot(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot, int fd);
+int ublk_bpf_set_slot(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot, int fd, u32 flags);
 int ublk_bpf_clear_slot(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot);
 int ublk_bpf_get_slot(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot, s32 __user *to);
 void ublk_bpf_clear_slots(struct ublk_bpf_dev *dev);

@@ -447,17 +447,88 @@ static enum ublk_bpf_answer ublk_bpf_run(struct ublk_bpf_tag *tag, struct reques
 	return UBLK_BPF_SERVER;
 }
 
+/*
+ * A request is for the server, which is gone. It waits for the next one, and so does
+ * its tag: at most half of them, so that the program goes on with the others.
+ */
+static void ublk_bpf_wait_for_server(struct ublk_bpf_tag *tag, struct request *rq)
+{
+	struct ublk_bpf_queue *q = tag->q;
+	struct ublk_bpf_dev *dev = q->dev;
+	bool is_back, waits = false;
+
+	spin_lock(&q->wait_lock);
+	is_back = !READ_ONCE(*q->canceling);
+	if (!is_back && dev->wait_alone && !READ_ONCE(dev->stopping) &&
+	    (q->nr_waiting < dev->depth / 2 || !rcu_access_pointer(dev->prog))) {
+		q->nr_waiting++;
+		tag->rq = rq;
+		WRITE_ONCE(tag->io.flags, BIT(UBLK_BPF_IO_F_OWNED) | BIT(UBLK_BPF_IO_F_AWAY) |
+					  BIT(UBLK_BPF_IO_F_WAITS));
+		waits = true;
+	}
+	spin_unlock(&q->wait_lock);
+
+	if (is_back)
+		blk_mq_requeue_request(rq, true);
+	else if (!waits)
+		ublk_bpf_fail_rq(dev, rq, -EIO, false);
+}
+
+/* Take the requests of a queue that wait for a server. */
+static void ublk_bpf_take_waiting(struct ublk_bpf_queue *q, struct list_head *list)
+{
+	spin_lock(&q->wait_lock);
+	for (unsigned int i = 0; q->nr_waiting && i < q->dev->depth; i++) {
+		struct ublk_bpf_tag *tag = &q->tags[i];
+
+		if (!test_bit(UBLK_BPF_IO_F_WAITS, &tag->io.flags))
+			continue;
+		q->nr_waiting--;
+		WRITE_ONCE(tag->io.flags, 0);
+		list_add_tail(&tag->rq->queuelist, list);
+	}
+	spin_unlock(&q->wait_lock);
+}
+
+/*
+ * What waits for a server fails with @err, or goes back to the requeue list, which
+ * the caller kicks. Who comes later sees that a server is back, or that the device
+ * stops. Context: task.
+ */
+void ublk_bpf_end_wait(struct ublk_bpf_dev *dev, int err)
+{
+	struct request *rq, *next;
+	LIST_HEAD(list);
+
+	for (unsigned int i = 0; i < dev->nr_queues; i++)
+		ublk_bpf_take_waiting(&dev->queues[i], &list);
+
+	list_for_each_entry_safe(rq, next, &list, queuelist) {
+		list_del_init(&rq->queuelist);
+		if (err)
+			ublk_bpf_fail_rq(dev, rq, err, false);
+		else
+			blk_mq_requeue_request(rq, false);
+	}
+}
+
 /* See ublk_bpf_queue_rq(). */
 bool ublk_bpf_do_queue_rq(struct ublk_bpf_queue *q, struct request *rq)
 {
-	switch (ublk_bpf_run(&q->tags[rq->tag], rq, false, false)) {
+	struct ublk_bpf_tag *tag = &q->tags[rq->tag];
+
+	switch (ublk_bpf_run(tag, rq, false, false)) {
 	case UBLK_BPF_ASKED:
 		return true;
 	case UBLK_BPF_GONE:
 		ublk_bpf_fail_rq(q->dev, rq, -EOPNOTSUPP, false);
 		return true;
 	default:
-		return false;
+		if (likely(!smp_load_acquire(q->canceling)))
+			return false;
+		ublk_bpf_wait_for_server(tag, rq);
+		return true;
 	}
 }
 
@@ -506,14 +577,15 @@ bool ublk_bpf_do_complete_rq(struct request *rq, int *res)
 /* See ublk_bpf_is_away(). Context: any. */
 bool ublk_bpf_do_is_away(const struct ublk_bpf_queue *q, unsigned int tag)
 {
-	return READ_ONCE(q->tags[tag].io.flags) & BIT(UBLK_BPF_IO_F_AWAY);
+	/* a requeue with a scheduler takes the tag away */
+	return tag < q->dev->depth && READ_ONCE(q->tags[tag].io.flags) & BIT(UBLK_BPF_IO_F_AWAY);
 }
 
 /*
- * See ublk_bpf_timeout(). The block layer keeps the request from being another
- * meanwhile; a timer that is set again after its end does no harm.
+ * The block layer keeps the request from being another meanwhile; a timer that is
+ * set again after its end does no harm.
  */
-bool ublk_bpf_do_timeout(struct ublk_bpf_queue *q, struct request *rq)
+static bool ublk_bpf_owns_late(struct ublk_bpf_queue *q, struct request *rq)
 {
 	int nr = READ_ONCE(rq->tag);	/* a requeue with a scheduler takes it away */
 	struct ublk_bpf_tag *tag;
@@ -530,4 +602,10 @@ bool ublk_bpf_do_timeout(struct ublk_bpf_queue *q, struct request *rq)
 		ublk_bpf_put_io(tag);
 	}
 	return true;
+}
+
+/* See ublk_bpf_timeout(). A server that is gone has nothing that could be late. */
+bool ublk_bpf_do_timeout(struct ublk_bpf_queue *q, struct request *rq)
+{
+	return ublk_bpf_owns_late(q, rq) || READ_ONCE(*q->canceling);
 }

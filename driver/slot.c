@@ -7,6 +7,7 @@
  * work item close the file, since a bio may end in interrupt context.
  */
 #include <linux/blk-mq.h>
+#include <linux/pagemap.h>
 #include <linux/blkdev.h>
 #include <linux/cred.h>
 #include <linux/file.h>
@@ -178,6 +179,44 @@ static unsigned int ublk_bpf_disk_dma_alignment(struct ublk_bpf_dev *dev)
 	return mask;
 }
 
+/* The disk, with a reference, or NULL. Under ub->mutex, as its end is. */
+static struct gendisk *ublk_bpf_get_disk(struct ublk_bpf_dev *dev)
+{
+	struct gendisk *disk = NULL;
+	struct request_queue *q;
+
+	mutex_lock(&dev->set->tag_list_lock);
+	q = list_first_entry_or_null(&dev->set->tag_list, struct request_queue, tag_set_list);
+	if (q && q->disk) {
+		disk = q->disk;
+		get_device(disk_to_dev(disk));
+	}
+	mutex_unlock(&dev->set->tag_list_lock);
+
+	return disk;
+}
+
+/*
+ * Forget what was read of the disk and its partitions. Dirty pages stay. Context: not
+ * under ub->mutex, a page may wait for a server that wants it.
+ */
+static void ublk_bpf_drop_cache(struct gendisk *disk)
+{
+	struct block_device *part;
+	unsigned long i;
+
+	rcu_read_lock();
+	xa_for_each(&disk->part_tbl, i, part) {
+		if (!kobject_get_unless_zero(&part->bd_device.kobj))
+			continue;
+		rcu_read_unlock();
+		invalidate_inode_pages2(part->bd_mapping);
+		put_device(&part->bd_device);
+		rcu_read_lock();
+	}
+	rcu_read_unlock();
+}
+
 #define UBLK_BPF_MAX_STACK	16	/* devices on devices */
 
 /* Slots that lead to devices of ours change under this one; inside ub->mutex. */
@@ -229,11 +268,12 @@ static int ublk_bpf_check_backing(struct ublk_bpf_dev *dev, const struct ublk_bp
 }
 
 /* See struct ublk_bpf_slot in the uapi. Context: task, without ub->mutex. */
-int ublk_bpf_set_slot(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot, int fd)
+int ublk_bpf_set_slot(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot, int fd, u32 flags)
 {
 	struct ublk_bpf_backing *backing;
-	struct file *file;
+	struct gendisk *disk = NULL;
 	bool replaced = false;
+	struct file *file;
 	int err;
 
 	if (slot >= UBLK_BPF_MAX_SLOTS)
@@ -253,13 +293,21 @@ int ublk_bpf_set_slot(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot, i
 	if (!err)
 		replaced = ublk_bpf_swap_slot(dev, slot, backing);
 	mutex_unlock(&ublk_bpf_stack_lock);
+	if (!err && flags & UBLK_BPF_SLOT_DROP_CACHE)
+		disk = ublk_bpf_get_disk(dev);
 	mutex_unlock(mutex);
 	if (err) {
 		ublk_bpf_backing_drop(backing);
 		return err;
 	}
 
-	return replaced ? ublk_bpf_wait_dying(dev) : 0;
+	if (replaced)
+		err = ublk_bpf_wait_dying(dev);
+	if (disk) {
+		ublk_bpf_drop_cache(disk);
+		put_disk(disk);
+	}
+	return err;
 }
 
 int ublk_bpf_clear_slot(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot)

@@ -104,7 +104,11 @@ extern void ublk_bpf_hold_complete(struct ublk_bpf_hold *h, int res) __ksym;
 extern int ublk_bpf_hold_forward(struct ublk_bpf_hold *h, __u32 off, __u32 bytes, __u32 slot,
 				 __u64 pos) __ksym;
 
-/* Let it go: what no range covers is asked about again. */
+/*
+ * Let it go: what no range covers is asked about again. A map does so with what is
+ * still in it when it is freed; but take a hold out of an element before deleting that:
+ * the kernel may keep it until the element's memory is freed (7.3 does).
+ */
 extern void ublk_bpf_hold_release(struct ublk_bpf_hold *h) __ksym;
 
 #define UBLK_BPF_STRUCT_OPS(name, args...) SEC("struct_ops/" #name) BPF_PROG(name, ##args)

@@ -143,6 +143,14 @@ int ublk_bpf_set_params(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id,
 /* START_DEV: makes the disk; waits until every queue has fetched. */
 int ublk_bpf_start(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id, int server_pid);
 
+/*
+ * START_USER_RECOVERY: a new server is to come. -EBUSY: the old one is still there;
+ * -EINVAL: the device does not live without. END_USER_RECOVERY: waits until every
+ * queue has fetched, then what waited for a server goes on.
+ */
+int ublk_bpf_start_recovery(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id);
+int ublk_bpf_end_recovery(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id, int server_pid);
+
 /* STOP_DEV: takes the disk away, whoever has it open, and ends the queues. */
 int ublk_bpf_stop(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id);
 
@@ -154,11 +162,20 @@ int ublk_bpf_attach(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id, __u32 prog_
 		    __u32 flags, __u64 cookie);
 int ublk_bpf_detach(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id);
 int ublk_bpf_set_slot(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id, unsigned int slot,
-		      int fd);
+		      int fd, __u32 flags);
 int ublk_bpf_clear_slot(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id, unsigned int slot);
 
 /* Return: a new descriptor of the backing's open file. */
 int ublk_bpf_get_slot(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id, unsigned int slot);
+
+/**
+ * ublk_bpf_map_open() - a map of a device's program
+ * @dev_id:	number of the device, added by ublk_bpf_dev_start()
+ * @name:	of the map; a '.' in it is a '_' here
+ *
+ * Return: a new descriptor, -ENOENT there is no such map, -EACCES / -EPERM.
+ */
+int ublk_bpf_map_open(unsigned int dev_id, const char *name);
 
 /* Remove what is pinned for a device that is gone. 0 also if there was nothing. */
 int ublk_bpf_unpin(unsigned int dev_id);
@@ -188,6 +205,13 @@ struct ublk_bpf_setting {
 	__u64 value;
 };
 
+/* What becomes of a device whose server died. */
+enum ublk_bpf_recover {
+	UBLK_BPF_RECOVER_NONE,	/* it ends */
+	UBLK_BPF_RECOVER_WAIT,	/* it lives; what needs a server waits for a new one */
+	UBLK_BPF_RECOVER_FAIL,	/* it lives; what needs a server fails until then */
+};
+
 /**
  * struct ublk_bpf_args - what was asked for when a device was added
  * @dev_id:		number of the device; -1: any free one
@@ -199,6 +223,7 @@ struct ublk_bpf_setting {
  * @size:		bytes of the device; 0: not said
  * @server:		no program: the server does everything
  * @fallback:		when the program is gone the server does everything
+ * @recover:		what becomes of it when its server dies
  * @object:		BPF object file (target prog)
  * @ops:		which of its struct ublk_bpf_ops; NULL: the only one
  * @settings:		options of the target's own, see ublk_bpf_args_get()
@@ -214,6 +239,7 @@ struct ublk_bpf_args {
 	__u64 size;
 	bool server;
 	bool fallback;
+	enum ublk_bpf_recover recover;
 	const char *object;
 	const char *ops;
 	struct ublk_bpf_setting *settings;
@@ -241,10 +267,12 @@ __u64 ublk_bpf_args_get(const struct ublk_bpf_args *args, const char *name, __u6
  *
  * @init:	open what is needed and describe the device: parameters
  *		(ublk_bpf_dev_set_size() and others, ublk_bpf_dev_params()) and
- *		backings (ublk_bpf_dev_set_backing()). Nothing exists yet.
+ *		backings (ublk_bpf_backing_open()). Nothing exists yet; or the
+ *		device does, and is to be served again: then it stays as it is.
  * @open_program: open the BPF object and set its variables; it is loaded by the
- *		caller. Asked again when the program's id was taken by another.
- *		NULL: a target without a program.
+ *		caller. Asked again when the program's id was taken by another;
+ *		not for a device that is served again, whose program lives on:
+ *		ublk_bpf_map_open(). NULL: a target without a program.
  * @close_program: undo @open_program, loaded or not; attached links live on.
  * @handle_io:	serve one I/O. Runs in the queue's thread; must not allocate, or
  *		wait for anything that needs this device. @buf holds the data of
@@ -291,6 +319,18 @@ int ublk_bpf_dev_new(const struct ublk_bpf_target *target, const struct ublk_bpf
  * Return: 0: the disk /dev/ublkbN is there; or a negative errno.
  */
 int ublk_bpf_dev_start(struct ublk_bpf_dev *dev);
+
+/**
+ * ublk_bpf_dev_recover() - be the new server of a device whose server died
+ * @dev:	from ublk_bpf_dev_new(), with its number and what it was made with
+ *
+ * Its program, maps, backings and parameters are those it has. Instead of
+ * ublk_bpf_dev_start(), and like it; but after a failure the device is as it was,
+ * without a server.
+ *
+ * Return: 0, or a negative errno.
+ */
+int ublk_bpf_dev_recover(struct ublk_bpf_dev *dev);
 
 /**
  * ublk_bpf_dev_wait() - be the server until the device ends
@@ -369,9 +409,11 @@ struct ublk_bpf_backing {
 };
 
 /**
- * ublk_bpf_backing_open() - open, lock and measure a backing
- * @dev:	where a sentence about a failure is kept
- * @file:	what to open
+ * ublk_bpf_backing_open() - for init: open, lock and measure a backing
+ * @dev:	whose it is, and where a sentence about a failure is kept
+ * @slot:	number that the driver is to know it by
+ * @file:	what to open; of a device that is served again the slot is taken
+ *		back instead: the very open file, with its locks
  * @read_only:	open it for reading only, shared with other readers
  * @backing:	the result
  *
@@ -380,10 +422,11 @@ struct ublk_bpf_backing {
  * open file, which the driver keeps once it is set as a slot.
  *
  * Return: 0, or what open(2), flock(2) say; -EINVAL its type, size or alignment
- * does not do.
+ * does not do, or there is no such slot.
  */
-int ublk_bpf_backing_open(struct ublk_bpf_dev *dev, const struct ublk_bpf_file *file,
-			  bool read_only, struct ublk_bpf_backing *backing);
+int ublk_bpf_backing_open(struct ublk_bpf_dev *dev, unsigned int slot,
+			  const struct ublk_bpf_file *file, bool read_only,
+			  struct ublk_bpf_backing *backing);
 void ublk_bpf_backing_close(struct ublk_bpf_backing *backing);
 
 /**
@@ -396,10 +439,6 @@ void ublk_bpf_backing_close(struct ublk_bpf_backing *backing);
  */
 int ublk_bpf_backing_io(const struct ublk_bpf_backing *backing,
 			const struct ublksrv_io_desc *iod, void *buf);
-
-/* For init: the driver is to know @backing by the number @slot. */
-int ublk_bpf_dev_set_backing(struct ublk_bpf_dev *dev, unsigned int slot,
-			     const struct ublk_bpf_backing *backing);
 
 #ifdef __cplusplus
 }

@@ -158,8 +158,26 @@ static int choose_part(struct ublk_bpf_dev *dev, const struct ublk_bpf_file *fil
 	return 0;
 }
 
-int ublk_bpf_backing_open(struct ublk_bpf_dev *dev, const struct ublk_bpf_file *file,
-			  bool read_only, struct ublk_bpf_backing *backing)
+/* Of a device that is served again. A lock lives with the open file. */
+static int take_back(struct ublk_bpf_dev *dev, unsigned int slot, struct stat *st)
+{
+	int fd = ublk_bpf_get_slot(dev->ctrl, dev->info.dev_id, slot);
+
+	if (fd == -ENOENT)
+		return ublk_bpf_dev_fail(dev, fd,
+			"its backing %u was taken off; delete it and add it again", slot);
+	if (fd < 0)
+		return ublk_bpf_dev_fail(dev, fd, "the driver does not give backing %u back: %s",
+					 slot, strerror(-fd));
+	if (!fstat(fd, st))
+		return fd;
+	close(fd);
+	return ublk_bpf_dev_fail(dev, -errno, "cannot stat backing %u: %s", slot, strerror(errno));
+}
+
+int ublk_bpf_backing_open(struct ublk_bpf_dev *dev, unsigned int slot,
+			  const struct ublk_bpf_file *file, bool read_only,
+			  struct ublk_bpf_backing *backing)
 {
 	struct ublk_bpf_backing b = {};
 	struct stat st;
@@ -167,7 +185,11 @@ int ublk_bpf_backing_open(struct ublk_bpf_dev *dev, const struct ublk_bpf_file *
 	int ret;
 
 	backing->fd = -1;
-	b.fd = open_and_claim(dev, file->path, read_only, &st);
+	if (slot >= UBLK_BPF_MAX_SLOTS)
+		return ublk_bpf_dev_fail(dev, -EINVAL, "more than %u backings; name fewer files",
+					 UBLK_BPF_MAX_SLOTS);
+	b.fd = dev->recovering && (dev->info.flags & UBLK_F_BPF) ? take_back(dev, slot, &st) :
+	       open_and_claim(dev, file->path, read_only, &st);
 	if (b.fd < 0)
 		return b.fd;
 	ret = S_ISBLK(st.st_mode) ? measure_block(&b, &whole) : measure_file(&b, &st, &whole);
@@ -188,6 +210,7 @@ int ublk_bpf_backing_open(struct ublk_bpf_dev *dev, const struct ublk_bpf_file *
 	if (ret)
 		goto close_fd;
 	*backing = b;
+	dev->slots[slot] = b.fd;
 	return 0;
 
 close_fd:

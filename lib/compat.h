@@ -9,4 +9,8 @@
 #define UBLK_S_DEV_FAIL_IO 3
 #endif
 
+#ifndef UBLK_F_USER_RECOVERY_FAIL_IO	/* 6.13; ours also has it on 6.12 */
+#define UBLK_F_USER_RECOVERY_FAIL_IO (1ULL << 9)
+#endif
+
 #endif

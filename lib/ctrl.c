@@ -225,6 +225,16 @@ int ublk_bpf_start(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id, int server_p
 	return ctrl_plain(ctrl, UBLK_U_CMD_START_DEV, dev_id, server_pid);
 }
 
+int ublk_bpf_start_recovery(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id)
+{
+	return ctrl_plain(ctrl, UBLK_U_CMD_START_USER_RECOVERY, dev_id, 0);
+}
+
+int ublk_bpf_end_recovery(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id, int server_pid)
+{
+	return ctrl_plain(ctrl, UBLK_U_CMD_END_USER_RECOVERY, dev_id, server_pid);
+}
+
 int ublk_bpf_stop(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id)
 {
 	return ctrl_plain(ctrl, UBLK_U_CMD_STOP_DEV, dev_id, 0);
@@ -258,7 +268,7 @@ int ublk_bpf_detach(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id)
 }
 
 static int ctrl_slot(struct ublk_bpf_ctrl *ctrl, __u32 op, unsigned int dev_id,
-		     unsigned int slot, int fd)
+		     unsigned int slot, int fd, __u32 flags)
 {
 	int ret = ctrl_begin(ctrl);
 
@@ -266,23 +276,24 @@ static int ctrl_slot(struct ublk_bpf_ctrl *ctrl, __u32 op, unsigned int dev_id,
 		return ret;
 	ctrl->buf.slot.slot = slot;
 	ctrl->buf.slot.fd = fd;
+	ctrl->buf.slot.flags = flags;
 	return ctrl_cmd(ctrl, op, dev_id, sizeof(ctrl->buf.slot), 0);
 }
 
 int ublk_bpf_set_slot(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id, unsigned int slot,
-		      int fd)
+		      int fd, __u32 flags)
 {
-	return ctrl_slot(ctrl, UBLK_U_CMD_BPF_SET_SLOT, dev_id, slot, fd);
+	return ctrl_slot(ctrl, UBLK_U_CMD_BPF_SET_SLOT, dev_id, slot, fd, flags);
 }
 
 int ublk_bpf_clear_slot(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id, unsigned int slot)
 {
-	return ctrl_slot(ctrl, UBLK_U_CMD_BPF_CLEAR_SLOT, dev_id, slot, 0);
+	return ctrl_slot(ctrl, UBLK_U_CMD_BPF_CLEAR_SLOT, dev_id, slot, 0, 0);
 }
 
 int ublk_bpf_get_slot(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id, unsigned int slot)
 {
-	int ret = ctrl_slot(ctrl, UBLK_U_CMD_BPF_GET_SLOT, dev_id, slot, 0);
+	int ret = ctrl_slot(ctrl, UBLK_U_CMD_BPF_GET_SLOT, dev_id, slot, 0, 0);
 
 	return ret < 0 ? ret : ctrl->buf.slot.fd;
 }

@@ -22,6 +22,7 @@
 #endif
 
 #define CHAR_TRIES	200	/* of 10 ms: udev may set the node's owner first */
+#define GONE_TRIES	1000	/* of 10 ms: until the driver is done with a dead server */
 
 int ublk_bpf_dev_fail(struct ublk_bpf_dev *dev, int err, const char *format, ...)
 {
@@ -106,16 +107,6 @@ void ublk_bpf_dev_set_block_size(struct ublk_bpf_dev *dev, unsigned int logical,
 	basic->io_opt_shift = basic->physical_bs_shift;
 }
 
-int ublk_bpf_dev_set_backing(struct ublk_bpf_dev *dev, unsigned int slot,
-			     const struct ublk_bpf_backing *backing)
-{
-	if (slot >= UBLK_BPF_MAX_SLOTS)
-		return ublk_bpf_dev_fail(dev, -EINVAL, "more than %u backings; name fewer files",
-					 UBLK_BPF_MAX_SLOTS);
-	dev->slots[slot] = backing->fd;
-	return 0;
-}
-
 int ublk_bpf_dev_new(const struct ublk_bpf_target *target, const struct ublk_bpf_args *args,
 		     struct ublk_bpf_dev **result)
 {
@@ -138,6 +129,10 @@ int ublk_bpf_dev_new(const struct ublk_bpf_target *target, const struct ublk_bpf
 	dev->info.flags = UBLK_F_CMD_IOCTL_ENCODE;
 	if (!args->server)
 		dev->info.flags |= UBLK_F_BPF;
+	if (args->recover == UBLK_BPF_RECOVER_WAIT)
+		dev->info.flags |= UBLK_F_USER_RECOVERY | UBLK_F_USER_RECOVERY_REISSUE;
+	if (args->recover == UBLK_BPF_RECOVER_FAIL)
+		dev->info.flags |= UBLK_F_USER_RECOVERY | UBLK_F_USER_RECOVERY_FAIL_IO;
 
 	dev->params.types = UBLK_PARAM_TYPE_BASIC;
 	dev->params.basic.max_sectors = UBLK_BPF_DEFAULT_IO_BYTES >> 9;
@@ -148,32 +143,24 @@ int ublk_bpf_dev_new(const struct ublk_bpf_target *target, const struct ublk_bpf
 	return 0;
 }
 
-/* ADD_DEV, and the char device that the queues talk to. */
-static int dev_add(struct ublk_bpf_dev *dev)
+static int dev_open_ctrl(struct ublk_bpf_dev *dev)
 {
-	__u64 asked = dev->info.flags;
-	char path[32];
-	int tries, ret;
+	int ret = ublk_bpf_ctrl_open(&dev->ctrl);
 
-	ret = ublk_bpf_ctrl_open(&dev->ctrl);
 	if (ret == -ENOENT)
 		return ublk_bpf_dev_fail(dev, ret,
 			"/dev/ublk-control is missing; load the module: modprobe ublk_drv");
 	if (ret)
 		return ublk_bpf_dev_fail(dev, ret, "cannot open /dev/ublk-control: %s; be root",
 					 strerror(-ret));
-	ret = ublk_bpf_add(dev->ctrl, &dev->info);
-	if (ret == -EEXIST)
-		return ublk_bpf_dev_fail(dev, ret,
-			"device number %d is taken; choose another one or leave out -n",
-			dev->args->dev_id);
-	if (ret < 0)
-		return ublk_bpf_dev_fail(dev, ret, "the driver refuses the device: %s; see dmesg",
-					 strerror(-ret));
-	dev->added = true;
-	if ((asked & UBLK_F_BPF) && !(dev->info.flags & UBLK_F_BPF))
-		return ublk_bpf_dev_fail(dev, -EOPNOTSUPP,
-			"the stock ublk_drv module is loaded, it runs no programs; install ours, delete all ublk devices and: rmmod ublk_drv && modprobe ublk_drv");
+	return 0;
+}
+
+/* The char device, which the queues talk to. */
+static int dev_open_char(struct ublk_bpf_dev *dev)
+{
+	char path[32];
+	int tries;
 
 	snprintf(path, sizeof(path), "/dev/ublkc%u", dev->info.dev_id);
 	for (tries = 0; tries < CHAR_TRIES; tries++) {
@@ -186,6 +173,31 @@ static int dev_add(struct ublk_bpf_dev *dev)
 		return ublk_bpf_dev_fail(dev, -errno, "cannot open %s: %s; is /dev a devtmpfs?",
 					 path, strerror(errno));
 	return 0;
+}
+
+static int dev_add(struct ublk_bpf_dev *dev)
+{
+	__u64 asked = dev->info.flags;
+	int ret = dev_open_ctrl(dev);
+
+	if (ret)
+		return ret;
+	ret = ublk_bpf_add(dev->ctrl, &dev->info);
+	if (ret == -EEXIST)
+		return ublk_bpf_dev_fail(dev, ret,
+			"device number %d is taken; choose another one or leave out -n",
+			dev->args->dev_id);
+	if (ret < 0)
+		return ublk_bpf_dev_fail(dev, ret, "the driver refuses the device: %s; see dmesg",
+					 strerror(-ret));
+	dev->added = true;
+	if ((asked & UBLK_F_BPF) && !(dev->info.flags & UBLK_F_BPF))
+		return ublk_bpf_dev_fail(dev, -EOPNOTSUPP,
+			"the stock ublk_drv module is loaded, it runs no programs; install ours, delete all ublk devices and: rmmod ublk_drv && modprobe ublk_drv");
+	if (asked & ~dev->info.flags & UBLK_F_USER_RECOVERY_FAIL_IO)
+		return ublk_bpf_dev_fail(dev, -EOPNOTSUPP,
+			"this kernel's ublk cannot fail I/O until a new server comes; use --recover wait, or a program");
+	return dev_open_char(dev);
 }
 
 static int dev_describe(struct ublk_bpf_dev *dev)
@@ -204,7 +216,7 @@ static int dev_describe(struct ublk_bpf_dev *dev)
 	for (slot = 0; slot < UBLK_BPF_MAX_SLOTS; slot++) {
 		if (dev->slots[slot] < 0)
 			continue;
-		ret = ublk_bpf_set_slot(dev->ctrl, id, slot, dev->slots[slot]);
+		ret = ublk_bpf_set_slot(dev->ctrl, id, slot, dev->slots[slot], 0);
 		if (ret == -ELOOP)
 			return ublk_bpf_dev_fail(dev, ret,
 				"backing %u leads back to this device, or is a stack of more than 16 devices",
@@ -341,6 +353,99 @@ fail:
 	if (!dev->error[0])
 		ublk_bpf_dev_fail(dev, ret, "%s", strerror(-ret));
 	ublk_bpf_dev_end(dev, true);
+	return ret;
+}
+
+/* Which device it is, and that it can be served again. */
+static int dev_find(struct ublk_bpf_dev *dev)
+{
+	unsigned int id = dev->args->dev_id;
+	int ret = dev_open_ctrl(dev);
+
+	if (ret)
+		return ret;
+	ret = ublk_bpf_get_info(dev->ctrl, id, &dev->info);
+	if (ret < 0)
+		return ublk_bpf_dev_fail(dev, ret, "there is no device %u; add it", id);
+	if (!(dev->info.flags & UBLK_F_USER_RECOVERY))
+		return ublk_bpf_dev_fail(dev, -EINVAL,
+			"it was not made to live without its server; delete it, and add it with --recover");
+	if (dev->info.state == UBLK_S_DEV_DEAD)
+		return ublk_bpf_dev_fail(dev, -EINVAL, "it was stopped; delete it and add it again");
+	return 0;
+}
+
+/* The driver may still be busy with the end of the old server. */
+static int dev_start_recovery(struct ublk_bpf_dev *dev)
+{
+	unsigned int id = dev->info.dev_id;
+	int tries, ret;
+
+	for (tries = 0; tries < GONE_TRIES; tries++) {
+		ret = ublk_bpf_start_recovery(dev->ctrl, id);
+		if (ret != -EBUSY)
+			break;
+		ret = ublk_bpf_get_info(dev->ctrl, id, &dev->info);
+		if (ret < 0)
+			break;
+		ret = -EBUSY;
+		if (dev->info.state == UBLK_S_DEV_LIVE && !kill(dev->info.ublksrv_pid, 0))
+			return ublk_bpf_dev_fail(dev, ret,
+				"its server is alive (process %d); nothing is to be done",
+				dev->info.ublksrv_pid);
+		usleep(10000);
+	}
+	if (ret < 0)
+		return ublk_bpf_dev_fail(dev, ret, "the driver does not take a new server: %s; see dmesg",
+					 strerror(-ret));
+	return 0;
+}
+
+int ublk_bpf_dev_recover(struct ublk_bpf_dev *dev)
+{
+	sigset_t set;
+	int ret;
+
+	dev_block_signals(dev, &set);
+	dev->recovering = true;
+	ret = dev_find(dev);
+	if (ret)
+		goto fail;
+	dev->inited = true;
+	ret = dev->target->init(dev, dev->args);
+	if (ret)
+		goto fail;
+	ret = dev_start_recovery(dev);
+	if (ret)
+		goto fail;
+	ret = dev_open_char(dev);
+	if (ret)
+		goto fail;
+	ret = prog_find(dev);
+	if (ret)
+		goto fail;
+	ret = dev_lock_memory(dev);
+	if (ret)
+		goto fail;
+	ret = dev_run_queues(dev);
+	if (ret)
+		goto fail;
+	ret = ublk_bpf_end_recovery(dev->ctrl, dev->info.dev_id, getpid());
+	if (ret < 0) {
+		ublk_bpf_dev_fail(dev, ret, "the driver does not take the new server: %s; see dmesg",
+				  strerror(-ret));
+		goto fail;
+	}
+	dev->recovering = false;
+	dev->added = true;
+	return 0;
+
+fail:
+	if (!dev->error[0])
+		ublk_bpf_dev_fail(dev, ret, "%s", strerror(-ret));
+	/* What queues have fetched only their process's end takes back. */
+	dev->stuck = dev->queues;
+	ublk_bpf_dev_end(dev, false);
 	return ret;
 }
 

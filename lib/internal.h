@@ -51,6 +51,7 @@ struct ublk_bpf_dev {
 	struct ublk_params params;
 	int slots[UBLK_BPF_MAX_SLOTS];	/* descriptors of the target's; -1: empty */
 	bool inited, added, masked;
+	bool recovering;		/* another's device, until it is served */
 	bool stuck;			/* it cannot be ended: only exit helps */
 	sigset_t old_mask;
 
@@ -72,6 +73,7 @@ void queue_join(struct queue *q);
 
 /* prog.c */
 int prog_load(struct ublk_bpf_dev *dev);
+int prog_find(struct ublk_bpf_dev *dev);
 void prog_close(struct ublk_bpf_dev *dev);
 
 #endif

@@ -7,6 +7,7 @@
  * may carry its own definition of struct ublk_bpf_ops and know nothing of our
  * headers.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -226,18 +227,36 @@ static void pin_path(char *path, size_t size, unsigned int dev_id, const char *n
 
 int ublk_bpf_unpin(unsigned int dev_id)
 {
+	struct dirent *entry;
 	char path[64];
+	DIR *dir;
+	int ret = 0;
 
-	pin_path(path, sizeof(path), dev_id, "/link");
-	if (unlink(path) && errno != ENOENT && errno != ENOTDIR)
-		return -errno;
 	pin_path(path, sizeof(path), dev_id, "");
-	if (rmdir(path) && errno != ENOENT)
-		return -errno;
-	return 0;
+	dir = opendir(path);
+	if (!dir)
+		return errno == ENOENT ? 0 : -errno;
+	while (!ret && (entry = readdir(dir)))
+		if (entry->d_name[0] != '.' && unlinkat(dirfd(dir), entry->d_name, 0))
+			ret = -errno;
+	closedir(dir);
+	if (!ret && rmdir(path) && errno != ENOENT)
+		ret = -errno;
+	return ret;
 }
 
-static int pin(struct ublk_bpf_dev *dev)
+int ublk_bpf_map_open(unsigned int dev_id, const char *name)
+{
+	char path[sizeof(UBLK_BPF_PIN_DIR) + 64];
+	int fd;
+
+	snprintf(path, sizeof(path), UBLK_BPF_PIN_DIR "/%u/%s", dev_id, name);
+	fd = bpf_obj_get(path);
+	return fd < 0 ? -errno : fd;
+}
+
+/* The link keeps the program, the pins of its maps their timers. */
+static int pin(struct ublk_bpf_dev *dev, struct bpf_object *obj)
 {
 	unsigned int dev_id = dev->info.dev_id;
 	char path[64];
@@ -255,6 +274,10 @@ static int pin(struct ublk_bpf_dev *dev)
 	}
 	pin_path(path, sizeof(path), dev_id, "/link");
 	ret = bpf_link__pin(dev->link, path);
+	if (ret)
+		goto fail;
+	pin_path(path, sizeof(path), dev_id, "");
+	ret = bpf_object__pin_maps(obj, path);
 	if (!ret)
 		return 0;
 fail:
@@ -274,7 +297,7 @@ static int random_id(__u32 *id)
 }
 
 /* Return: -EBUSY the id is taken, try again with a newly opened object. */
-static int load_once(struct ublk_bpf_dev *dev)
+static int load_once(struct ublk_bpf_dev *dev, struct bpf_object **result)
 {
 	libbpf_print_fn_t old;
 	struct bpf_object *obj;
@@ -284,6 +307,7 @@ static int load_once(struct ublk_bpf_dev *dev)
 	ret = dev->target->open_program(dev, &obj);
 	if (ret)
 		return ret;
+	*result = obj;
 	ret = find_ops(dev, obj, &ops);
 	if (ret)
 		return ret;
@@ -311,15 +335,31 @@ static int load_once(struct ublk_bpf_dev *dev)
 
 int prog_load(struct ublk_bpf_dev *dev)
 {
+	struct bpf_object *obj;
 	int tries, ret;
 
 	for (tries = 0; tries < MAX_ID_TRIES; tries++) {
-		ret = load_once(dev);
+		ret = load_once(dev, &obj);
 		if (ret != -EBUSY)
 			break;
 		dev->target->close_program(dev);
 	}
-	return ret ? ret : pin(dev);
+	return ret ? ret : pin(dev, obj);
+}
+
+/* The program of a device that is served again, unless it has lost it. */
+int prog_find(struct ublk_bpf_dev *dev)
+{
+	char path[64];
+
+	if (!(dev->info.flags & UBLK_F_BPF))
+		return 0;
+	pin_path(path, sizeof(path), dev->info.dev_id, "/link");
+	dev->link = bpf_link__open(path);
+	if (!dev->link && errno != ENOENT)
+		return ublk_bpf_dev_fail(dev, -errno, "cannot open %s: %s; be root", path,
+					 strerror(errno));
+	return 0;
 }
 
 void prog_close(struct ublk_bpf_dev *dev)

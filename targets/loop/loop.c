@@ -21,14 +21,14 @@ static int loop_init(struct ublk_bpf_dev *dev, const struct ublk_bpf_args *args)
 		return -ENOMEM;
 	ublk_bpf_dev_set_priv(dev, loop);
 	b = &loop->backing;
-	ret = ublk_bpf_backing_open(dev, &args->files[0], args->read_only, b);
+	ret = ublk_bpf_backing_open(dev, LOOP_SLOT, &args->files[0], args->read_only, b);
 	if (ret)
 		return ret;
 	/* The backing may have a cache: a flush has to reach it. */
 	ublk_bpf_dev_params(dev)->basic.attrs |= UBLK_ATTR_VOLATILE_CACHE | UBLK_ATTR_FUA;
 	ublk_bpf_dev_set_block_size(dev, b->logical_block, b->physical_block);
 	ublk_bpf_dev_set_size(dev, b->bytes);
-	return ublk_bpf_dev_set_backing(dev, LOOP_SLOT, b);
+	return 0;
 }
 
 static int loop_open_program(struct ublk_bpf_dev *dev, struct bpf_object **obj)

@@ -28,20 +28,14 @@ static int prog_open_backings(struct ublk_bpf_dev *dev, const struct ublk_bpf_ar
 	for (i = 0; i < args->nr_files; i++) {
 		struct ublk_bpf_backing *b = &prog->backings[i];
 
-		if (i == UBLK_BPF_MAX_SLOTS)
-			return ublk_bpf_dev_fail(dev, -EINVAL,
-				"more than %u backings; name fewer files", UBLK_BPF_MAX_SLOTS);
 		/* A program's positions are the whole file's. */
 		if (args->files[i].start || args->files[i].bytes)
 			return ublk_bpf_dev_fail(dev, -EINVAL,
 				"a program gets whole backings; leave out start and length");
-		ret = ublk_bpf_backing_open(dev, &args->files[i], args->read_only, b);
+		ret = ublk_bpf_backing_open(dev, i, &args->files[i], args->read_only, b);
 		if (ret)
 			return ret;
 		prog->nr_backings++;
-		ret = ublk_bpf_dev_set_backing(dev, i, b);
-		if (ret)
-			return ret;
 		/* An I/O may go to any of them: the strictest one decides. */
 		if (b->logical_block > logical)
 			logical = b->logical_block;

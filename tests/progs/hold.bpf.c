@@ -5,13 +5,11 @@
  */
 #include "abi.h"
 #include "hold.h"
+#include "kept.h"
 
 #define CLOCK_MONOTONIC	1
 #define ENOENT		2
 #define NSEC_PER_MSEC	1000000ULL
-
-struct ublk_bpf_hold {
-} __attribute__((preserve_access_index));
 
 extern int ublk_bpf_forward(struct ublk_bpf_io *io, __u32 off, __u32 bytes, __u32 slot,
 			    __u64 pos) __ksym;
@@ -37,29 +35,6 @@ struct {
 	__type(value, struct seen);
 } behaviour SEC(".maps");
 
-struct kept {
-	struct bpf_timer timer;
-	struct ublk_bpf_hold __kptr *hold;
-	__s64 res;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 128);
-	__type(key, __u32);
-	__type(value, struct kept);
-} kept SEC(".maps");
-
-struct dropped {
-	struct ublk_bpf_hold __kptr *hold;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct dropped);
-} dropped SEC(".maps");
 
 static void put(__u32 key, struct ublk_bpf_hold *h, __s64 res)
 {
@@ -316,8 +291,6 @@ SEC("syscall")
 int act(struct act_args *args)
 {
 	struct ublk_bpf_hold *h;
-	struct dropped none = {}, *d;
-	__u32 zero = 0;
 	__s64 res;
 	int err;
 
@@ -339,15 +312,6 @@ int act(struct act_args *args)
 		err = ublk_bpf_hold_forward(h, args->off, args->bytes, args->slot, args->pos);
 		ublk_bpf_hold_complete(h, args->res);
 		return err;
-	case ACT_DROP:
-		bpf_map_update_elem(&dropped, &zero, &none, BPF_ANY);
-		d = bpf_map_lookup_elem(&dropped, &zero);
-		if (!d)
-			break;
-		h = bpf_kptr_xchg(&d->hold, h);
-		if (h)
-			break;
-		return bpf_map_delete_elem(&dropped, &zero);
 	default:
 		ublk_bpf_hold_complete(h, args->res);
 		return 0;

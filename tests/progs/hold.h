@@ -40,7 +40,6 @@ enum act {
 	ACT_FORWARD,		/* off, bytes, slot, pos; then let go */
 	ACT_FORWARD_KEEP,	/* and put it back */
 	ACT_FORWARD_COMPLETE,	/* and complete with res */
-	ACT_DROP,		/* into a hash map, whose element is deleted */
 };
 
 struct act_args {

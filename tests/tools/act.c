@@ -4,20 +4,23 @@
  * act forward|forward-keep|forward-complete KEY OFF BYTES SLOT POS [RES]
  *
  * Have the SYSCALL program "act" (tests/progs/hold.bpf.c) do that with the hold
- * KEY; prints "ok" or the errno's name.
+ * KEY; drop: "drop" (tests/progs/drop.bpf.c), whose map is freed when this ends.
+ * Prints "ok" or the errno's name.
  */
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <bpf/bpf.h>
+#include <bpf/libbpf.h>
 #include "../progs/hold.h"
+#include "map.h"
 
 static const struct { const char *name; enum act act; } names[] = {
 	{ "complete",		ACT_COMPLETE },
 	{ "release",		ACT_RELEASE },
-	{ "drop",		ACT_DROP },
 	{ "forward",		ACT_FORWARD },
 	{ "forward-keep",	ACT_FORWARD_KEEP },
 	{ "forward-complete",	ACT_FORWARD_COMPLETE },
@@ -47,6 +50,23 @@ static int find_program(const char *name)
 	return found;
 }
 
+/* It lives until the process ends. */
+static int load_drop(void)
+{
+	struct bpf_object *obj = bpf_object__open_file("build/tests-progs/drop.bpf.o", NULL);
+	struct bpf_program *prog;
+	unsigned int words;
+	struct bpf_map *map;
+
+	if (!obj)
+		return -1;
+	map = bpf_object__find_map_by_name(obj, "kept");
+	if (!map || bpf_map__reuse_fd(map, map_find("kept", &words)) || bpf_object__load(obj))
+		return -1;
+	prog = bpf_object__find_program_by_name(obj, "drop");
+	return prog ? bpf_program__fd(prog) : -1;
+}
+
 static long long word(int argc, char **argv, int i)
 {
 	return argc > i ? strtoll(argv[i], NULL, 0) : 0;
@@ -58,16 +78,18 @@ int main(int argc, char **argv)
 	struct act_args args = { .act = -1 };
 	unsigned int i;
 	int fd, ret;
+	bool drop;
 
 	for (i = 0; argc > 2 && i < sizeof(names) / sizeof(names[0]); i++)
 		if (!strcmp(names[i].name, argv[1]))
 			args.act = names[i].act;
-	if (args.act < 0) {
+	drop = argc > 2 && !strcmp(argv[1], "drop");
+	if (args.act < 0 && !drop) {
 		fprintf(stderr, "act: see the top of tests/tools/act.c\n");
 		return 2;
 	}
 	args.key = word(argc, argv, 2);
-	if (args.act < ACT_FORWARD || args.act == ACT_DROP) {
+	if (args.act < ACT_FORWARD) {
 		args.res = word(argc, argv, 3);
 	} else {
 		args.off = word(argc, argv, 3);
@@ -76,9 +98,9 @@ int main(int argc, char **argv)
 		args.pos = word(argc, argv, 6);
 		args.res = word(argc, argv, 7);
 	}
-	fd = find_program("act");
+	fd = drop ? load_drop() : find_program("act");
 	if (fd < 0) {
-		fprintf(stderr, "act: no program of that name\n");
+		fprintf(stderr, "act: no such program\n");
 		return 1;
 	}
 	opts.ctx_in = &args;

@@ -10,7 +10,7 @@ static const struct { const char *name; size_t offset; } counters[] = {
 #define COUNTER(name)	{ #name, offsetof(struct ublk_bpf_stats, name) }
 	COUNTER(done), COUNTER(done_bytes), COUNTER(fwd_inline), COUNTER(fwd_worker),
 	COUNTER(fwd_bytes), COUNTER(redirected), COUNTER(rerun), COUNTER(failed),
-	COUNTER(unfinished), COUNTER(misused), COUNTER(held), COUNTER(stale),
+	COUNTER(unfinished), COUNTER(misused), COUNTER(held), COUNTER(stale), COUNTER(waiting),
 #undef COUNTER
 };
 

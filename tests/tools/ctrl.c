@@ -12,8 +12,8 @@
  *	stats		twice=1: and again with the same buffer; print=NAME: that counter
  *	unknown		a number that nobody knows
  *	add		flags=NAME[,NAME] of bpf, zoned, need_get_data, unprivileged,
- *			user_copy; prints what flags it got; the device is to be deleted
- *	del
+ *			user_copy, recovery, reissue, fail_io; prints what flags it got; the device is to be deleted
+ *	stop, del, start_recovery
  *
  * Of every command: len=BYTES and queue=N of the header; reserved=N (the last
  * reserved word), pad=, flags=; addr=null, addr=kernel, addr=readonly.
@@ -30,6 +30,7 @@
 #include <liburing.h>
 #include <linux/ublk_cmd.h>
 #include <linux/ublk_bpf.h>
+#include "compat.h"
 #include "counters.h"
 
 #define KCMP_FILE	0
@@ -59,6 +60,8 @@ static const struct command {
 	{ "stats",	UBLK_U_CMD_BPF_GET_STATS,	sizeof(struct ublk_bpf_stats) },
 	{ "unknown",	CMD_UNKNOWN,			sizeof(struct ublk_bpf_detach) },
 	{ "add",	UBLK_U_CMD_ADD_DEV,		sizeof(struct ublksrv_ctrl_dev_info) },
+	{ "stop",	UBLK_U_CMD_STOP_DEV,		0 },
+	{ "start_recovery", UBLK_U_CMD_START_USER_RECOVERY, 0 },
 	{ "del",	UBLK_U_CMD_DEL_DEV,		0 },
 	{}
 };
@@ -69,6 +72,9 @@ static const struct { const char *name; __u64 flag; } add_flags[] = {
 	{ "need_get_data",	UBLK_F_NEED_GET_DATA },
 	{ "unprivileged",	UBLK_F_UNPRIVILEGED_DEV },
 	{ "user_copy",		UBLK_F_USER_COPY },
+	{ "recovery",		UBLK_F_USER_RECOVERY },
+	{ "reissue",		UBLK_F_USER_RECOVERY_REISSUE },
+	{ "fail_io",		UBLK_F_USER_RECOVERY_FAIL_IO },
 	{}
 };
 

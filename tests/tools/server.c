@@ -33,9 +33,7 @@ static int server_init(struct ublk_bpf_dev *dev, const struct ublk_bpf_args *arg
 	int ret;
 
 	for (i = 0; i < args->nr_files; i++) {
-		ret = ublk_bpf_backing_open(dev, &args->files[i], false, &backings[i]);
-		if (!ret)
-			ret = ublk_bpf_dev_set_backing(dev, i, &backings[i]);
+		ret = ublk_bpf_backing_open(dev, i, &args->files[i], false, &backings[i]);
 		if (ret)
 			return ret;
 	}

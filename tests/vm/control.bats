@@ -81,9 +81,11 @@ teardown() {
 	is "$(ctrl attach 0 prog_id=1 flags=0x80000000)" EINVAL
 	null_blk a 16
 	for command in set clear get; do
-		is "$command $(ctrl $command 0 flags=1 9</dev/a)" "$command EINVAL"
+		is "$command $(ctrl $command 0 flags=2 9</dev/a)" "$command EINVAL"
 		is "$command $(ctrl $command 0 pad=1 9</dev/a)" "$command EINVAL"
 	done
+	is "$(ctrl clear 0 flags=1)" EINVAL
+	is "$(ctrl get 0 flags=1)" EINVAL
 	is "$(ctrl clear 0 fd=1)" EINVAL
 	is "$(ctrl get 0 fd=1)" EINVAL
 	is "$(ctrl del 0)" ok

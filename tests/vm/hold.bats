@@ -5,8 +5,8 @@ load common
 load ops
 object=hold
 
-# What is counted as held may not be in the map yet; what a map lets go of is only
-# held again after a grace period of RCU.
+# What is counted as held may not be in the map yet; what a map that is freed lets go
+# of is only held again after a grace period of RCU.
 act() {
 	local said
 	for _ in $(seq 100); do
@@ -117,7 +117,7 @@ it_is() {
 	it_is "ok 8192 done=1 done_bytes=8192 held=2 order=1313"
 }
 
-@test "map_that_lets_go_of_a_hold_asks_again" {
+@test "map_that_is_freed_lets_go_of_its_holds" {
 	device
 	held_io HOLD_KEEP write 8192
 	is "$(act drop $key)" ok

@@ -29,7 +29,7 @@ image_on() {
 verify() {
 	fio --name=v --filename="$1" --direct=1 --ioengine=io_uring --rw=randwrite --bs=4k \
 		--iodepth=32 --io_size=16M --verify=crc32c --do_verify=1 --verify_fatal=1 \
-		--verify_state_save=0 --randseed="${SEED:=$RANDOM}" "${@:2}" || {
+		--verify_state_save=0 --serialize_overlap=1 --randseed="${SEED:=$RANDOM}" "${@:2}" || {
 		echo "seed $SEED"
 		return 1
 	}

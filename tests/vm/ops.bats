@@ -423,6 +423,20 @@ object=behave
 	dmsetup remove stricter
 }
 
+@test "page_cache_of_a_backing_that_was_replaced_is_dropped" {
+	apart SERVE
+	at FORWARD
+	is "$(io /dev/a write "$at" 8192 pattern=1)" "ok 8192"
+	is "$(io /dev/b write "$at" 8192 pattern=2)" "ok 8192"
+	exec 8</dev/ublkb0	# else the last close drops it
+	is "$(io /dev/ublkb0 read "$at" 8192 pattern=1 buffered)" "ok 8192"
+	is "$(ctrl set 0 slot=0 fd=9 9<>/dev/b)" ok
+	is "$(io /dev/ublkb0 read "$at" 8192 pattern=1 buffered)" "ok 8192"
+	is "$(ctrl set 0 slot=0 fd=9 flags=1 9<>/dev/b)" ok
+	is "$(io /dev/ublkb0 read "$at" 8192 pattern=2 buffered)" "ok 8192"
+	exec 8<&-
+}
+
 @test "cookie_is_what_attach_gave" {
 	apart SERVE
 	is "$(ctrl detach 0)" ok

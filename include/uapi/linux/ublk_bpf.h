@@ -72,13 +72,19 @@ struct ublk_bpf_detach {
 	__u64	reserved[2];
 };
 
+/* struct ublk_bpf_slot.flags, set: forget what the page cache holds of the disk */
+#define UBLK_BPF_SLOT_DROP_CACHE	(1U << 0)
+
 /**
  * struct ublk_bpf_slot - set, clear or get a backing of a device
  * @slot:	its number, below UBLK_BPF_MAX_SLOTS
  * @fd:		set: an open block device or regular file, whose access mode
  *		says whether it can be written; get: a new descriptor of that
  *		very open file is stored here; clear: zero
- * @flags:	zero
+ * @flags:	set: 0 or UBLK_BPF_SLOT_DROP_CACHE, for other content than before:
+ *		what was read from the old backing is not found in memory any
+ *		more. Written data that is still there stays: sync before.
+ *		Else zero
  * @pad:	zero
  * @reserved:	zero
  *
@@ -129,6 +135,7 @@ enum ublk_bpf_state {
  * @misused:	calls and return values of programs that were refused
  * @held:	I/Os a program held
  * @stale:	calls on holds whose I/O had been taken away before
+ * @waiting:	I/Os that wait for a new server, now
  * @eject_reason: why the program was ejected, a text with a zero at its end
  * @reserved:	zero
  */
@@ -151,6 +158,7 @@ struct ublk_bpf_stats {
 	__u64	misused;
 	__u64	held;
 	__u64	stale;
+	__u64	waiting;
 	char	eject_reason[UBLK_BPF_REASON_SIZE];
 	__u64	reserved[2];
 };

@@ -63,7 +63,12 @@ bench:
 test:
 	$(Q)tests/run '$(T)'
 
+# Everything on every kernel, hundreds of rounds, the kernel's own tests, the mutants:
+# some hours.
+test-full:
+	$(Q)FULL=1 tests/run '$(T)'
+
 clean:
 	$(Q)rm -rf $(O)
 
-.PHONY: all module user install uninstall tests demo test bench clean
+.PHONY: all module user install uninstall tests demo test test-full bench clean

@@ -82,13 +82,15 @@ int serve(const struct service *service);
 /* daemon.c */
 
 /**
- * daemon_start() - go on as a process in the background
- * @report_fd:	in the child: give the outcome here, by daemon_report_*()
+ * daemon_start() - go on as two processes, a server and one that speaks for it
+ * @foreground:	the server is the process that calls, else a child in the background
+ * @report_fd:	in the server: give the outcome here, by daemon_report_*()
+ * @is_server:	which of the two it is
  *
- * Return: 0 in the child; in the parent what the child reported, as an exit
- * status, with the device's number in @id.
+ * Return: 0 in the server; in the other what it reported, as an exit status, with
+ * the device's number in @id.
  */
-int daemon_start(int *report_fd, unsigned int *id, bool *is_child);
+int daemon_start(bool foreground, int *report_fd, unsigned int *id, bool *is_server);
 void daemon_report_ready(int report_fd, unsigned int id);
 void daemon_report_failure(int report_fd, const char *text);
 

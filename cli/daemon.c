@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The server in the background. The parent waits for one message of the child:
- * '+' and the device's number, or '-' and what to say; no message at all means
- * that the child died.
+ * The server and who speaks for it: a process that waits for one message of the
+ * server, '+' and the device's number, or '-' and what to say; no message at all means
+ * that the server died. In the background the server is the child, else the parent.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -32,7 +33,8 @@ static size_t read_message(int fd, char *buf, size_t size)
 	return used;
 }
 
-static int parent(int fd, pid_t pid, unsigned int *id)
+/* @pid: of the server, if it is a child. */
+static int speaker(int fd, pid_t pid, unsigned int *id)
 {
 	static char buf[MESSAGE_BYTES];
 	int status;
@@ -45,9 +47,12 @@ static int parent(int fd, pid_t pid, unsigned int *id)
 		return 0;
 	case '-':
 		fprintf(stderr, "%s", buf + 1);
-		waitpid(pid, &status, 0);
+		if (pid)
+			waitpid(pid, &status, 0);
 		return EXIT_FAILURE;
 	}
+	if (!pid)
+		return EXIT_FAILURE;	/* who started it sees how it ended */
 	if (waitpid(pid, &status, 0) == pid && WIFSIGNALED(status))
 		return complain("the server was killed (%s) before the device was there; see dmesg",
 				strsignal(WTERMSIG(status)));
@@ -58,7 +63,7 @@ static int parent(int fd, pid_t pid, unsigned int *id)
  * Keep nothing of the caller's: an open descriptor of a pipe would make
  * $(ublk-bpf add ...) or a test runner wait for the server's end.
  */
-static int child(int fd)
+static int server(int fd)
 {
 	int null, i;
 
@@ -77,24 +82,31 @@ static int child(int fd)
 	return 0;
 }
 
-int daemon_start(int *report_fd, unsigned int *id, bool *is_child)
+int daemon_start(bool foreground, int *report_fd, unsigned int *id, bool *is_server)
 {
 	int fds[2];
 	pid_t pid;
 
-	*is_child = false;
+	*is_server = foreground;
 	if (pipe2(fds, O_CLOEXEC))
 		return complain("cannot make a pipe: %s", strerror(errno));
+	if (foreground)
+		signal(SIGCHLD, SIG_IGN);	/* nobody waits for the speaker */
 	pid = fork();
 	if (pid < 0)
 		return complain("cannot start a server: %s", strerror(errno));
-	if (pid) {
+	*is_server = foreground == !!pid;
+	if (!*is_server) {
 		close(fds[1]);
-		return parent(fds[0], pid, id);
+		return speaker(fds[0], pid, id);
 	}
-	*is_child = true;
+	close(fds[0]);
+	if (foreground) {
+		*report_fd = fds[1];
+		return 0;
+	}
 	*report_fd = REPORT_FD;
-	return child(fds[1]);
+	return server(fds[1]);
 }
 
 static void report(int fd, char kind, const char *text)

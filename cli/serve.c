@@ -33,10 +33,7 @@ static int fail(const struct service *service, int report_fd, const char *reason
 	snprintf(text, sizeof(text), "ublk-bpf: cannot %s %s: %s\n%s%s",
 		 service->recover ? "recover" : "add", what, reason, detail,
 		 len && detail[len - 1] != '\n' ? "\n" : "");
-	if (report_fd >= 0)
-		daemon_report_failure(report_fd, text);
-	else
-		fputs(text, stderr);
+	daemon_report_failure(report_fd, text);
 	return EXIT_FAILURE;
 }
 
@@ -75,24 +72,26 @@ static int run(const struct service *service, int report_fd)
 	}
 	id = ublk_bpf_dev_id(dev);
 	ret = state_save(id, service->target, &service->args);
-	if (ret) {
+	if (ret && service->recover) {	/* all but the server's number is there */
+		say(service, LOG_WARNING, "cannot write " STATE_DIR ": %s", strerror(-ret));
+	} else if (ret) {
 		ret = fail(service, report_fd, "cannot write " STATE_DIR "; is /run full?", "");
 		goto free_dev;
 	}
 	/* No folder is to be kept busy by a server. */
 	if (chdir("/"))
 		say(service, LOG_WARNING, "cannot go to /: %s", strerror(errno));
-	if (service->foreground) {
-		wait_usable(id);
-		printf("/dev/ublkb%u\n", id);
-		fflush(stdout);
-	} else {
-		daemon_report_ready(report_fd, id);
+	daemon_report_ready(report_fd, id);
+	if (!service->foreground)
 		say(service, LOG_INFO, "/dev/ublkb%u (%s) is %s", id, service->target->name,
 		    service->recover ? "served again" : "there");
-	}
 
 	ret = ublk_bpf_dev_wait(dev);
+	if (ret < 0 && service->args.recover) {
+		say(service, LOG_ERR, "/dev/ublkb%u: its server ends: %s; start another one: ublk-bpf recover -n %u",
+		    id, strerror(-ret), id);
+		_exit(EXIT_FAILURE);	/* as if killed: the device lives on */
+	}
 	if (ret < 0)
 		say(service, LOG_ERR, "/dev/ublkb%u failed: %s; it is deleted", id, strerror(-ret));
 	else if (!service->foreground)
@@ -110,27 +109,31 @@ free_dev:
 	return ret;
 }
 
-int serve(const struct service *service)
+/* Once it can be used. Never in the server: that would wait for itself. */
+static int print_path(unsigned int id)
 {
-	bool is_child;
-	unsigned int id;
-	int report_fd, ret;
+	int ret = wait_usable(id);
 
-	signal(SIGPIPE, SIG_IGN);
-	if (service->foreground)
-		return run(service, -1);
-
-	ret = daemon_start(&report_fd, &id, &is_child);
-	if (is_child) {
-		openlog("ublk-bpf", LOG_PID, LOG_DAEMON);
-		exit(ret ? EXIT_FAILURE : run(service, report_fd));
-	}
-	if (ret)
-		return ret;
-	ret = wait_usable(id);
 	if (ret)
 		return complain("/dev/ublkb%u is there but cannot be opened: %s; delete it: ublk-bpf del -n %u",
 				id, strerror(-ret), id);
 	printf("/dev/ublkb%u\n", id);
+	fflush(stdout);
 	return 0;
+}
+
+int serve(const struct service *service)
+{
+	bool is_server;
+	unsigned int id;
+	int report_fd, ret;
+
+	signal(SIGPIPE, SIG_IGN);
+	ret = daemon_start(service->foreground, &report_fd, &id, &is_server);
+	if (is_server) {
+		if (!service->foreground)
+			openlog("ublk-bpf", LOG_PID, LOG_DAEMON);
+		exit(ret ? EXIT_FAILURE : run(service, report_fd));
+	}
+	return ret ? ret : print_path(id);
 }

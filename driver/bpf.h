@@ -23,6 +23,7 @@ struct ublk_bpf_queue;
 	S(STACK_LIMITS)		\
 	S(INIT_HCTX)		\
 	S(CTRL_CMD)		\
+	S(STARTED)		\
 	S(QUEUE_RQ)		\
 	S(BATCH_QUEUE_RQ)	\
 	S(QUEUE_RQS)		\
@@ -33,13 +34,16 @@ struct ublk_bpf_queue;
 	S(COMPLETE_RQ)		\
 	S(TIMEOUT)		\
 	S(CANCEL_CMD)		\
+	S(SERVER_DIES)		\
+	S(ABORT_RQ)		\
 	S(CHECK_INFLIGHT)	\
 	S(ALONE)		\
 	S(ALONE_LIST)		\
 	S(FAIL_IO)		\
 	S(QUIESCED)		\
 	S(START_RECOVERY)	\
-	S(READY)		\
+	S(CANCEL_FN)		\
+	S(ALIVE)		\
 	S(END_RECOVERY)		\
 	S(STOP_ALONE)		\
 	S(STOPPING)		\
@@ -79,9 +83,14 @@ bool ublk_bpf_do_complete_rq(struct request *rq, int *res);
 bool ublk_bpf_do_timeout(struct ublk_bpf_queue *q, struct request *rq);
 bool ublk_bpf_do_is_away(const struct ublk_bpf_queue *q, unsigned int tag);
 void ublk_bpf_do_stopping(struct ublk_bpf_dev *dev);
+void ublk_bpf_do_server_dies(struct ublk_bpf_dev *dev, struct request_queue *q);
 bool ublk_bpf_do_alone(const struct ublk_bpf_queue *q);
 void ublk_bpf_do_quiesced(struct ublk_bpf_dev *dev, struct request_queue *q);
-void ublk_bpf_do_ready(struct ublk_bpf_queue *q);
+void ublk_bpf_do_cancel_fn(struct ublk_bpf_queue *q);
+bool ublk_bpf_do_start_recovery(struct ublk_bpf_queue *q);
+bool ublk_bpf_do_alive(struct ublk_bpf_dev *dev);
+void ublk_bpf_do_started(struct ublk_bpf_dev *dev, struct gendisk *disk);
+bool ublk_bpf_do_is_starting(const struct ublk_bpf_queue *q);
 void ublk_bpf_do_end_recovery(struct ublk_bpf_dev *dev);
 u64 ublk_bpf_do_flags(void);
 
@@ -148,6 +157,35 @@ static inline void ublk_bpf_stopping(enum ublk_bpf_site site, struct ublk_bpf_de
 		return;
 	ublk_bpf_hit(site);
 	ublk_bpf_do_stopping(dev);
+}
+
+/* START_DEV has made the disk, or has tried to. Under ub->mutex. */
+static inline void ublk_bpf_started(enum ublk_bpf_site site, struct ublk_bpf_dev *dev,
+				    struct gendisk *disk)
+{
+	if (!dev)
+		return;
+	ublk_bpf_hit(site);
+	ublk_bpf_do_started(dev, disk);
+}
+
+/* A server's task ends with this I/O. Return: is it START_DEV that waits for it? */
+static inline bool ublk_bpf_is_starting(enum ublk_bpf_site site, const struct ublk_bpf_queue *q)
+{
+	if (!q)
+		return false;
+	ublk_bpf_hit(site);
+	return ublk_bpf_do_is_starting(q);
+}
+
+/* The server's task ends, new I/O sees it already. Context: task, may sleep. */
+static inline void ublk_bpf_server_dies(enum ublk_bpf_site site, struct ublk_bpf_dev *dev,
+					struct request_queue *q)
+{
+	if (!dev)
+		return;
+	ublk_bpf_hit(site);
+	ublk_bpf_do_server_dies(dev, q);
 }
 
 /* The disk is gone, all I/O has ended. Under ub->mutex; may sleep. */
@@ -291,22 +329,34 @@ static inline void ublk_bpf_stop_alone(enum ublk_bpf_site site, const struct ubl
 	blk_mq_quiesce_queue(q);
 }
 
-/* 6.12: a new server may fetch. Return: does it take no I/O before it has? */
-static inline bool ublk_bpf_start_recovery(enum ublk_bpf_site site, const struct ublk_bpf_queue *q)
+/* 6.12: a new server may fetch. Return: it takes no I/O before END_USER_RECOVERY. */
+static inline bool ublk_bpf_start_recovery(enum ublk_bpf_site site, struct ublk_bpf_queue *q)
 {
 	if (!q)
 		return false;
 	ublk_bpf_hit(site);
-	return true;
+	return ublk_bpf_do_start_recovery(q);
 }
 
-/* 6.12: it has, on this queue. */
-static inline void ublk_bpf_ready(enum ublk_bpf_site site, struct ublk_bpf_queue *q)
+/* 6.12: a command is about to be cancelled, since its task ends. */
+static inline void ublk_bpf_cancel_fn(enum ublk_bpf_site site, struct ublk_bpf_queue *q)
 {
 	if (!q)
 		return;
 	ublk_bpf_hit(site);
-	ublk_bpf_do_ready(q);
+	ublk_bpf_do_cancel_fn(q);
+}
+
+/*
+ * 6.12: a new server has fetched on all queues, which take I/O from here on. Return:
+ * false when it died meanwhile; nothing has changed then. Under ub->mutex.
+ */
+static inline bool ublk_bpf_alive(enum ublk_bpf_site site, struct ublk_bpf_dev *dev)
+{
+	if (!dev)
+		return true;
+	ublk_bpf_hit(site);
+	return ublk_bpf_do_alive(dev);
 }
 
 /* A new server has fetched on all queues. Under ub->mutex. */

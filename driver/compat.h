@@ -22,6 +22,18 @@
 #define UBLK_F_USER_RECOVERY_FAIL_IO	(1ULL << 9)
 #endif
 
+/* Exported, with its declaration in the block layer's own header */
+#ifdef CONFIG_BLK_WBT
+void wbt_disable_default(struct gendisk *disk);
+#endif
+
+static inline void ublk_bpf_disable_wbt(struct gendisk *disk)
+{
+#ifdef CONFIG_BLK_WBT
+	wbt_disable_default(disk);
+#endif
+}
+
 /* 7.3: the bytes that an iterator has passed of its current bvec have a new name */
 static inline unsigned int ublk_bpf_bvec_done(const struct bvec_iter *iter)
 {

@@ -122,6 +122,7 @@ static struct ublk_bpf_dev *ublk_bpf_alloc(const struct ublksrv_ctrl_dev_info *i
 	dev->dev_id = info->dev_id;
 	lockdep_register_key(&dev->fq_lock_key);
 	refcount_set(&dev->ref, 1);
+	spin_lock_init(&dev->dying_lock);
 	INIT_WORK(&dev->free_work, ublk_bpf_free);
 	INIT_WORK(&dev->eject_work, ublk_bpf_eject_work);
 	dev->counters = alloc_percpu(struct ublk_bpf_counters);
@@ -200,6 +201,39 @@ void ublk_bpf_do_stopping(struct ublk_bpf_dev *dev)
 	ublk_bpf_end_wait(dev, -EIO);
 }
 
+/*
+ * A device that cannot live without its server ends, and nothing is held any more. One
+ * that is not there yet does not wait for another: START_DEV may have to come back.
+ */
+void ublk_bpf_do_server_dies(struct ublk_bpf_dev *dev, struct request_queue *q)
+{
+	bool starting = READ_ONCE(dev->starting);
+
+	if (!dev->recover || starting)
+		ublk_bpf_do_stopping(dev);
+	if (starting)
+		blk_mq_kick_requeue_list(q);
+}
+
+bool ublk_bpf_do_is_starting(const struct ublk_bpf_queue *q)
+{
+	return READ_ONCE(q->dev->starting);
+}
+
+/*
+ * Writeback throttling watches the latency of a disk of its own. The backing's does
+ * that for what is forwarded; a second one on top only costs time. Not from user space:
+ * a server would wait for its own I/O there. And what could not be held or wait in
+ * START_DEV can from here on.
+ */
+void ublk_bpf_do_started(struct ublk_bpf_dev *dev, struct gendisk *disk)
+{
+	ublk_bpf_disable_wbt(disk);
+	WRITE_ONCE(dev->starting, false);
+	if (dev->recover)
+		WRITE_ONCE(dev->stopping, false);
+}
+
 u64 ublk_bpf_do_flags(void)
 {
 	return UBLK_F_BPF | UBLK_F_USER_RECOVERY_FAIL_IO;
@@ -219,19 +253,55 @@ void ublk_bpf_do_quiesced(struct ublk_bpf_dev *dev, struct request_queue *q)
 {
 	for (unsigned int i = 0; i < dev->nr_queues; i++)
 		WRITE_ONCE(*dev->queues[i].canceling, true);
+	WRITE_ONCE(dev->alone, true);
 	blk_mq_unquiesce_queue(q);
 	blk_mq_kick_requeue_list(q);
 }
 
-/* See ublk_bpf_ready(). All commands of the queue are there for who sees it. */
-void ublk_bpf_do_ready(struct ublk_bpf_queue *q)
+/* See ublk_bpf_start_recovery(). Under ub->mutex. */
+bool ublk_bpf_do_start_recovery(struct ublk_bpf_queue *q)
 {
-	smp_store_release(q->canceling, false);
+	struct ublk_bpf_dev *dev = q->dev;
+
+	WRITE_ONCE(dev->alone, false);
+	spin_lock(&dev->dying_lock);
+	dev->dying = false;
+	spin_unlock(&dev->dying_lock);
+	return true;
+}
+
+/* Before anybody looks at whether the queue takes I/O: see ublk_bpf_do_alive(). */
+void ublk_bpf_do_cancel_fn(struct ublk_bpf_queue *q)
+{
+	struct ublk_bpf_dev *dev = q->dev;
+
+	spin_lock(&dev->dying_lock);
+	dev->dying = true;
+	spin_unlock(&dev->dying_lock);
+}
+
+/*
+ * See ublk_bpf_alive(). A server that ends before this is not to get I/O; where one
+ * ends later the driver finds queues that take I/O, and ends that itself.
+ */
+bool ublk_bpf_do_alive(struct ublk_bpf_dev *dev)
+{
+	bool alive;
+
+	spin_lock(&dev->dying_lock);
+	alive = !dev->dying;
+	/* all commands are there for who sees that their queue takes I/O */
+	for (unsigned int i = 0; alive && i < dev->nr_queues; i++)
+		smp_store_release(dev->queues[i].canceling, false);
+	spin_unlock(&dev->dying_lock);
+
+	return alive;
 }
 
 /* See ublk_bpf_end_recovery(). */
 void ublk_bpf_do_end_recovery(struct ublk_bpf_dev *dev)
 {
+	WRITE_ONCE(dev->stopping, false);
 	ublk_bpf_end_wait(dev, 0);
 }
 
@@ -281,6 +351,7 @@ void ublk_bpf_do_stack_limits(struct ublk_bpf_dev *dev, struct queue_limits *lim
 		percpu_ref_put(&backing->ref);
 	}
 	WRITE_ONCE(dev->stopping, false);
+	WRITE_ONCE(dev->starting, true);
 }
 
 static void ublk_bpf_get_stats(struct ublk_bpf_dev *dev, struct ublk_bpf_stats *stats)

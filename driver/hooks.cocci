@@ -231,6 +231,18 @@ symbol UBLK_BPF_SITE_CANCEL_CMD, tag;
  	...>
  }
 
+// Nor for what it has waited for itself: 6.12 reads partitions in START_DEV.
+@server_dies@
+symbol UBLK_BPF_SITE_SERVER_DIES;
+identifier f = {ublk_abort_requests, ublk_start_cancel};
+@@
+ f(...) {
+ 	<...
+ 	blk_mq_unquiesce_queue(disk->queue);
++	ublk_bpf_server_dies(UBLK_BPF_SITE_SERVER_DIES, ub->bpf, disk->queue);
+ 	...>
+ }
+
 @check_inflight@
 symbol UBLK_BPF_SITE_CHECK_INFLIGHT;
 @@
@@ -322,6 +334,9 @@ symbol UBLK_BPF_SITE_START_RECOVERY;
 +	if (!ub->bpf && !ub->nr_queues_ready)
  		goto out_unlock;
  	...
+-	init_completion(&ub->completion);
++	reinit_completion(&ub->completion);
+ 	...
  }
 
 @reinit_again@
@@ -337,16 +352,6 @@ symbol UBLK_BPF_SITE_START_RECOVERY;
  	...
  }
 
-@ready@
-symbol UBLK_BPF_SITE_READY;
-@@
- ublk_mark_io_ready(...) {
- 	<...
- 	ub->nr_queues_ready++;
-+	ublk_bpf_ready(UBLK_BPF_SITE_READY, ubq->bpf);
- 	...>
- }
-
 @end_recovery@
 symbol UBLK_BPF_SITE_END_RECOVERY;
 @@
@@ -357,14 +362,78 @@ symbol UBLK_BPF_SITE_END_RECOVERY;
  	...
  }
 
+// 6.12 takes I/O again from here on, unless that server is dead, too.
 @unquiesce@
+symbol UBLK_BPF_SITE_ALIVE;
 @@
  ublk_ctrl_end_recovery(...) {
+ 	...
+ 	if (ub->dev_info.state != UBLK_S_DEV_QUIESCED) {
+ 		...
+ 	}
++	if (!ublk_bpf_alive(UBLK_BPF_SITE_ALIVE, ub->bpf)) {
++		ret = -EBUSY;
++		goto out_unlock;
++	}
  	...
 -	blk_mq_unquiesce_queue(ub->ub_disk->queue);
 +	if (!ub->bpf)
 +		blk_mq_unquiesce_queue(ub->ub_disk->queue);
  	...
+ }
+
+@cancel_fn@
+symbol UBLK_BPF_SITE_CANCEL_FN, need_schedule;
+@@
+ ublk_uring_cmd_cancel_fn(...) {
+ 	...
++	ublk_bpf_cancel_fn(UBLK_BPF_SITE_CANCEL_FN, ubq->bpf);
+ 	need_schedule = ublk_abort_requests(ub, ubq);
+ 	...
+ }
+
+// A server that has all I/O of a queue has no command there that its end could
+// cancel: 6.12 would see that by a time-out. Until ub_disk is gone, stop has still
+// to wait for these works.
+@ch_release@
+symbol i, aborted;
+@@
+ ublk_ch_release(...) {
+ 	...
++	if (ub->bpf) {
++		bool aborted = false;
++
++		for (int i = 0; i < ub->dev_info.nr_hw_queues; i++)
++			aborted |= ublk_abort_requests(ub, ublk_get_queue(ub, i));
++		spin_lock(&ub->lock);
++		if (aborted && ub->ub_disk)
++			schedule_work(ublk_nosrv_should_stop_dev(ub) ? &ub->stop_work : &ub->quiesce_work);
++		spin_unlock(&ub->lock);
++	}
+ 	clear_bit(UB_STATE_OPEN, &ub->state);
+ 	...
+ }
+
+// The disk is there. 6.12 reads partitions in START_DEV, where nobody can wait for a
+// server.
+@started@
+symbol UBLK_BPF_SITE_STARTED;
+@@
+ ublk_ctrl_start_dev(...) {
+ 	... when any
+ 	ret = add_disk(disk);
++	ublk_bpf_started(UBLK_BPF_SITE_STARTED, ub->bpf, disk);
+ 	... when any
+ }
+
+@abort_rq@
+symbol UBLK_BPF_SITE_ABORT_RQ;
+@@
+ __ublk_abort_rq(...) {
+ 	<...
+-	blk_mq_requeue_request(rq, false);
++	blk_mq_requeue_request(rq, ublk_bpf_is_starting(UBLK_BPF_SITE_ABORT_RQ, ubq->bpf));
+ 	...>
  }
 
 @stopping@

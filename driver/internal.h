@@ -6,7 +6,7 @@
  * Locks, outermost first:
  *   BPF's struct_ops mutex (perhaps), ub->mutex -> ublk_bpf_ops_lock
  *   ub->mutex -> ublk_bpf_stack_lock
- *   ub->mutex -> wait_lock of a queue
+ *   ub->mutex -> wait_lock of a queue, dying_lock
  * Nothing waits under ublk_bpf_ops_lock, and no queue is frozen or quiesced to
  * change a program or a backing: pointers are swapped under RCU.
  */
@@ -167,6 +167,10 @@ struct ublk_bpf_dev {
 	bool				has_release;	/* its program, now or last */
 	bool				stopping;	/* nothing can be held, or wait, any more */
 	bool				recover;	/* it lives without a server */
+	bool				starting;	/* START_DEV is not over */
+	bool				alone;		/* 6.12: nothing is with a server */
+	bool				dying;		/* 6.12: a task of its server; dying_lock */
+	spinlock_t			dying_lock;
 	bool				wait_alone;	/* what needs one waits, else it fails */
 	refcount_t			ref;		/* the device's and one each hold */
 	struct work_struct		free_work;

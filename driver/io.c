@@ -449,18 +449,18 @@ static enum ublk_bpf_answer ublk_bpf_run(struct ublk_bpf_tag *tag, struct reques
 
 /*
  * A request is for the server, which is gone. It waits for the next one, and so does
- * its tag: at most half of them, so that the program goes on with the others.
+ * its tag: at most half of them, but one, where a program goes on with the others.
  */
 static void ublk_bpf_wait_for_server(struct ublk_bpf_tag *tag, struct request *rq)
 {
 	struct ublk_bpf_queue *q = tag->q;
 	struct ublk_bpf_dev *dev = q->dev;
+	unsigned int most = ublk_bpf_has_queue_io_cmd(dev) ? max(dev->depth / 2, 1U) : dev->depth;
 	bool is_back, waits = false;
 
 	spin_lock(&q->wait_lock);
 	is_back = !READ_ONCE(*q->canceling);
-	if (!is_back && dev->wait_alone && !READ_ONCE(dev->stopping) &&
-	    (q->nr_waiting < dev->depth / 2 || !rcu_access_pointer(dev->prog))) {
+	if (!is_back && dev->wait_alone && !READ_ONCE(dev->stopping) && q->nr_waiting < most) {
 		q->nr_waiting++;
 		tag->rq = rq;
 		WRITE_ONCE(tag->io.flags, BIT(UBLK_BPF_IO_F_OWNED) | BIT(UBLK_BPF_IO_F_AWAY) |
@@ -577,6 +577,8 @@ bool ublk_bpf_do_complete_rq(struct request *rq, int *res)
 /* See ublk_bpf_is_away(). Context: any. */
 bool ublk_bpf_do_is_away(const struct ublk_bpf_queue *q, unsigned int tag)
 {
+	if (READ_ONCE(q->dev->alone))
+		return true;
 	/* a requeue with a scheduler takes the tag away */
 	return tag < q->dev->depth && READ_ONCE(q->tags[tag].io.flags) & BIT(UBLK_BPF_IO_F_AWAY);
 }

@@ -179,6 +179,15 @@ static unsigned int ublk_bpf_disk_dma_alignment(struct ublk_bpf_dev *dev)
 	return mask;
 }
 
+/* A page that is dropped may be read by an I/O that waits. Under ub->mutex. */
+static bool ublk_bpf_waits_for_server(const struct ublk_bpf_dev *dev)
+{
+	for (unsigned int i = 0; i < dev->nr_queues; i++)
+		if (dev->queues[i].canceling && READ_ONCE(*dev->queues[i].canceling))
+			return true;
+	return false;
+}
+
 /* The disk, with a reference, or NULL. Under ub->mutex, as its end is. */
 static struct gendisk *ublk_bpf_get_disk(struct ublk_bpf_dev *dev)
 {
@@ -289,7 +298,8 @@ int ublk_bpf_set_slot(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot, i
 
 	mutex_lock(mutex);
 	mutex_lock(&ublk_bpf_stack_lock);
-	err = ublk_bpf_check_backing(dev, backing);
+	err = flags & UBLK_BPF_SLOT_DROP_CACHE && ublk_bpf_waits_for_server(dev) ? -EBUSY :
+	      ublk_bpf_check_backing(dev, backing);
 	if (!err)
 		replaced = ublk_bpf_swap_slot(dev, slot, backing);
 	mutex_unlock(&ublk_bpf_stack_lock);

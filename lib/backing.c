@@ -162,6 +162,7 @@ static int choose_part(struct ublk_bpf_dev *dev, const struct ublk_bpf_file *fil
 static int take_back(struct ublk_bpf_dev *dev, unsigned int slot, struct stat *st)
 {
 	int fd = ublk_bpf_get_slot(dev->ctrl, dev->info.dev_id, slot);
+	int err;
 
 	if (fd == -ENOENT)
 		return ublk_bpf_dev_fail(dev, fd,
@@ -171,8 +172,9 @@ static int take_back(struct ublk_bpf_dev *dev, unsigned int slot, struct stat *s
 					 slot, strerror(-fd));
 	if (!fstat(fd, st))
 		return fd;
+	err = -errno;
 	close(fd);
-	return ublk_bpf_dev_fail(dev, -errno, "cannot stat backing %u: %s", slot, strerror(errno));
+	return ublk_bpf_dev_fail(dev, err, "cannot stat backing %u: %s", slot, strerror(-err));
 }
 
 int ublk_bpf_backing_open(struct ublk_bpf_dev *dev, unsigned int slot,

@@ -23,6 +23,7 @@
 
 #define CHAR_TRIES	200	/* of 10 ms: udev may set the node's owner first */
 #define GONE_TRIES	1000	/* of 10 ms: until the driver is done with a dead server */
+#define ALIVE_TRIES	300	/* likewise: one that is still there after that lives */
 
 int ublk_bpf_dev_fail(struct ublk_bpf_dev *dev, int err, const char *format, ...)
 {
@@ -293,26 +294,6 @@ static int dev_run_queues(struct ublk_bpf_dev *dev)
 	return 0;
 }
 
-/*
- * Writeback throttling watches the latency of a disk of its own. The backing's
- * does that for what is forwarded; a second one on top only costs time. A kernel
- * without it has no such file.
- */
-static void dev_no_throttling(const struct ublk_bpf_dev *dev)
-{
-	char path[64];
-	ssize_t ret;
-	int fd;
-
-	snprintf(path, sizeof(path), "/sys/block/ublkb%u/queue/wbt_lat_usec", dev->info.dev_id);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return;
-	ret = write(fd, "0", 1);
-	(void)ret;	/* else it stays on */
-	close(fd);
-}
-
 int ublk_bpf_dev_start(struct ublk_bpf_dev *dev)
 {
 	sigset_t set;
@@ -345,8 +326,6 @@ int ublk_bpf_dev_start(struct ublk_bpf_dev *dev)
 				  strerror(-ret));
 		goto fail;
 	}
-	if (dev->info.flags & UBLK_F_BPF)
-		dev_no_throttling(dev);
 	return 0;
 
 fail:
@@ -372,6 +351,9 @@ static int dev_find(struct ublk_bpf_dev *dev)
 			"it was not made to live without its server; delete it, and add it with --recover");
 	if (dev->info.state == UBLK_S_DEV_DEAD)
 		return ublk_bpf_dev_fail(dev, -EINVAL, "it was stopped; delete it and add it again");
+	if (!(dev->info.flags & UBLK_F_BPF) != dev->args->server)
+		return ublk_bpf_dev_fail(dev, -EINVAL,
+			"it is another device than the one that was added by this number; delete it");
 	return 0;
 }
 
@@ -389,7 +371,8 @@ static int dev_start_recovery(struct ublk_bpf_dev *dev)
 		if (ret < 0)
 			break;
 		ret = -EBUSY;
-		if (dev->info.state == UBLK_S_DEV_LIVE && !kill(dev->info.ublksrv_pid, 0))
+		if (dev->info.state == UBLK_S_DEV_LIVE && tries >= ALIVE_TRIES &&
+		    !kill(dev->info.ublksrv_pid, 0))
 			return ublk_bpf_dev_fail(dev, ret,
 				"its server is alive (process %d); nothing is to be done",
 				dev->info.ublksrv_pid);
@@ -411,20 +394,21 @@ int ublk_bpf_dev_recover(struct ublk_bpf_dev *dev)
 	ret = dev_find(dev);
 	if (ret)
 		goto fail;
-	dev->inited = true;
-	ret = dev->target->init(dev, dev->args);
+	ret = prog_find(dev);
+	if (ret)
+		goto fail;
+	ret = dev_lock_memory(dev);
 	if (ret)
 		goto fail;
 	ret = dev_start_recovery(dev);
 	if (ret)
 		goto fail;
+	/* exclusive: from here on no other server has it */
 	ret = dev_open_char(dev);
 	if (ret)
 		goto fail;
-	ret = prog_find(dev);
-	if (ret)
-		goto fail;
-	ret = dev_lock_memory(dev);
+	dev->inited = true;
+	ret = dev->target->init(dev, dev->args);
 	if (ret)
 		goto fail;
 	ret = dev_run_queues(dev);

@@ -225,15 +225,13 @@ static void pin_path(char *path, size_t size, unsigned int dev_id, const char *n
 	snprintf(path, size, UBLK_BPF_PIN_DIR "/%u%s", dev_id, name);
 }
 
-int ublk_bpf_unpin(unsigned int dev_id)
+/* Remove a folder of pins and all that is in it. 0 also if there was none. */
+static int remove_pins(const char *path)
 {
 	struct dirent *entry;
-	char path[64];
-	DIR *dir;
+	DIR *dir = opendir(path);
 	int ret = 0;
 
-	pin_path(path, sizeof(path), dev_id, "");
-	dir = opendir(path);
 	if (!dir)
 		return errno == ENOENT ? 0 : -errno;
 	while (!ret && (entry = readdir(dir)))
@@ -245,17 +243,57 @@ int ublk_bpf_unpin(unsigned int dev_id)
 	return ret;
 }
 
+int ublk_bpf_unpin(unsigned int dev_id)
+{
+	char path[64];
+	int ret;
+
+	pin_path(path, sizeof(path), dev_id, "/maps");
+	ret = remove_pins(path);
+	if (ret)
+		return ret;
+	pin_path(path, sizeof(path), dev_id, "");
+	return remove_pins(path);
+}
+
 int ublk_bpf_map_open(unsigned int dev_id, const char *name)
 {
 	char path[sizeof(UBLK_BPF_PIN_DIR) + 64];
 	int fd;
 
-	snprintf(path, sizeof(path), UBLK_BPF_PIN_DIR "/%u/%s", dev_id, name);
+	snprintf(path, sizeof(path), UBLK_BPF_PIN_DIR "/%u/maps/%s", dev_id, name);
 	fd = bpf_obj_get(path);
 	return fd < 0 ? -errno : fd;
 }
 
-/* The link keeps the program, the pins of its maps their timers. */
+/*
+ * By name, where a '.' cannot stand; not by libbpf, which knows of one pin of a map,
+ * and the object may have asked for that. Their timers live as long as they are pinned.
+ */
+static int pin_maps(unsigned int dev_id, struct bpf_object *obj)
+{
+	struct bpf_map *map;
+	char path[64], *c;
+	int ret;
+
+	pin_path(path, sizeof(path), dev_id, "/maps");
+	if (mkdir(path, 0700))
+		return -errno;
+	bpf_object__for_each_map(map, obj) {
+		if (!bpf_map__autocreate(map))
+			continue;
+		snprintf(path, sizeof(path), UBLK_BPF_PIN_DIR "/%u/maps/%s", dev_id,
+			 bpf_map__name(map));
+		for (c = path + sizeof(UBLK_BPF_PIN_DIR); *c; c++)
+			if (*c == '.')
+				*c = '_';
+		ret = bpf_obj_pin(bpf_map__fd(map), path);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
 static int pin(struct ublk_bpf_dev *dev, struct bpf_object *obj)
 {
 	unsigned int dev_id = dev->info.dev_id;
@@ -274,10 +312,8 @@ static int pin(struct ublk_bpf_dev *dev, struct bpf_object *obj)
 	}
 	pin_path(path, sizeof(path), dev_id, "/link");
 	ret = bpf_link__pin(dev->link, path);
-	if (ret)
-		goto fail;
-	pin_path(path, sizeof(path), dev_id, "");
-	ret = bpf_object__pin_maps(obj, path);
+	if (!ret)
+		ret = pin_maps(dev_id, obj);
 	if (!ret)
 		return 0;
 fail:

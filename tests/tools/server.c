@@ -7,13 +7,16 @@
  * it is there. What is redirected at 16 MiB and above, below 120 MiB, gets: SERVE,
  * file 0 (zeroes without); AGAIN: always -EAGAIN; ONCE: -EAGAIN the first time
  * that the position is asked for; EIO: that. The rest, which udev reads, is
- * always served.
+ * always served. SIGUSR1 has it fork a child that holds all its descriptors and does
+ * nothing, SIGUSR2 exec sleep(1).
  */
 #include <errno.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "ublk_bpf.h"
 
 #define MIB		(1ULL << 20)
@@ -78,6 +81,14 @@ static int server_handle_io(struct ublk_bpf_dev *dev, unsigned int queue, unsign
 	return serve(dev, iod, buf);
 }
 
+static void fork_or_exec(int signal)
+{
+	if (signal == SIGUSR2)
+		execl("/bin/sleep", "sleep", "600", NULL);
+	if (!fork())
+		sleep(600);
+}
+
 static const struct ublk_bpf_target server_target = {
 	.name		= "server",
 	.init		= server_init,
@@ -107,6 +118,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "server: %s\n", ublk_bpf_dev_error(dev));
 		return 1;
 	}
+	signal(SIGUSR1, fork_or_exec);
+	signal(SIGUSR2, fork_or_exec);
 	puts("ready");
 	fflush(stdout);
 	ret = ublk_bpf_dev_wait(dev);

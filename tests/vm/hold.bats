@@ -362,6 +362,25 @@ it_is() {
 	has "$(cat "$BATS_TEST_TMPDIR/io")" "^ENOSPC"
 }
 
+@test "device_is_deleted_while_its_partitions_are_read" {
+	fresh
+	for end in del kill; do
+		ublk-bpf add prog -n 0 -o "$progs/hold_all.bpf.o" >"$BATS_TEST_TMPDIR/add" 2>&1 3>&- &
+		add=$!
+		for _ in $(seq 200); do
+			[ "$(stat_of 0 held 2>/dev/null || echo 0)" = 0 ] || break
+			sleep 0.05
+		done
+		[ "$(stat_of 0 held)" -gt 0 ]
+		start=$SECONDS
+		[ $end = del ] || pkill -KILL -f "ublk-bpf add prog -n 0"
+		ublk-bpf del -n 0 --force
+		wait $add || true
+		[ $((SECONDS - start)) -lt 20 ]
+		[ ! -e /dev/ublkc0 ]
+	done
+}
+
 @test "server_that_is_killed_leaves_no_held_io" {
 	apart SERVE 0 hold_only_ops
 	held_io HOLD_KEEP write 8192

@@ -83,8 +83,8 @@ struct ublk_bpf_detach {
  *		very open file is stored here; clear: zero
  * @flags:	set: 0 or UBLK_BPF_SLOT_DROP_CACHE, for other content than before:
  *		what was read from the old backing is not found in memory any
- *		more. Written data that is still there stays: sync before.
- *		Else zero
+ *		more. Written data that is still there stays: sync before; so
+ *		do pages that somebody uses. Else zero
  * @pad:	zero
  * @reserved:	zero
  *
@@ -93,7 +93,8 @@ struct ublk_bpf_detach {
  * started disk one that needs memory aligned more than the disk asks for);
  * -EINTR killed while the old backing's I/O ended: the slot is changed; -EBADF no
  * such descriptor; -ELOOP it is this very device, or a device whose backings lead
- * to this one, or a stack of more than 16; -ENOENT clear, get: empty.
+ * to this one, or a stack of more than 16; -ENOENT clear, get: empty; -EBUSY
+ * UBLK_BPF_SLOT_DROP_CACHE while there is no server, for which pages may wait.
  * Setting a used slot replaces the backing; I/O in flight ends on the old one
  * before the command returns.
  */

@@ -92,9 +92,13 @@ static void check_settings(struct argp_state *state, struct add *add)
 		setting->option = find_own_option(add->service.target, name);
 		if (!setting->option)
 			argp_error(state, "target %s has no option --%s", add->service.target->name, name);
-		if (setting->option->parse(setting->text, &setting->value))
-			argp_error(state, "--%s %s: %s is needed", name, setting->text,
-				   setting->option->arg);
+		if (!setting->option->parse(setting->text, &setting->value))
+			continue;
+		if (setting->option->needs)
+			argp_error(state, "--%s %s: %s", name, setting->text,
+				   setting->option->needs);
+		argp_error(state, "--%s %s: %s is needed", name, setting->text,
+			   setting->option->arg);
 	}
 }
 
@@ -107,9 +111,40 @@ static void add_file(struct argp_state *state, struct add *add, const char *text
 	if (!files)
 		argp_failure(state, EXIT_FAILURE, ENOMEM, "-f");
 	args->files = files;
-	if (ublk_bpf_parse_file(text, &files[args->nr_files]))
+	switch (ublk_bpf_parse_file(text, &files[args->nr_files])) {
+	case 0:
+		args->nr_files++;
+		return;
+	case -EDOM:
+		argp_error(state, "-f %s: length must not be 0; leave it out for all that is left",
+			   text);
+		return;
+	case -ERANGE:
+		argp_error(state, "-f %s: start and length are too large, no file goes that far",
+			   text);
+		return;
+	default:
 		argp_error(state, "-f %s: FILE[,start=BYTES][,length=BYTES] is needed", text);
-	args->nr_files++;
+	}
+}
+
+static void set_size(struct argp_state *state, struct add *add, const char *text)
+{
+	__u64 *size = &add->service.args.size;
+
+	switch (ublk_bpf_parse_size(text, size)) {
+	case 0:
+		if (!*size || *size % 512)
+			argp_error(state, "-s %s: a multiple of 512 bytes is needed, and not 0",
+				   text);
+		return;
+	case -ERANGE:
+		argp_error(state, "-s %s: too large; less than 8388608T is needed", text);
+		return;
+	default:
+		argp_error(state, "-s %s: a size such as 1G is needed: a number, and k, M, G, T or nothing",
+			   text);
+	}
 }
 
 static void check_usage(struct argp_state *state, struct add *add)
@@ -149,14 +184,10 @@ static error_t add_parse(int key, char *arg, struct argp_state *state)
 		args->dev_id = parse_number(arg, MAX_DEVICE_ID, "-n");
 		break;
 	case 'q':
-		args->nr_queues = parse_number(arg, UBLK_MAX_NR_QUEUES, "-q");
-		if (!args->nr_queues)
-			argp_error(state, "-q: at least one queue is needed");
+		args->nr_queues = parse_count(arg, UBLK_MAX_NR_QUEUES, "-q");
 		break;
 	case 'd':
-		args->depth = parse_number(arg, UBLK_MAX_QUEUE_DEPTH, "-d");
-		if (!args->depth)
-			argp_error(state, "-d: a depth of at least 1 is needed");
+		args->depth = parse_count(arg, UBLK_MAX_QUEUE_DEPTH, "-d");
 		break;
 	case 'f':
 		add->given |= UBLK_BPF_OPT_FILES;
@@ -168,9 +199,7 @@ static error_t add_parse(int key, char *arg, struct argp_state *state)
 		break;
 	case 's':
 		add->given |= UBLK_BPF_OPT_SIZE;
-		if (ublk_bpf_parse_size(arg, &args->size) || !args->size || args->size % 512)
-			argp_error(state, "-s %s: a multiple of 512 bytes is needed, such as 1G",
-				   arg);
+		set_size(state, add, arg);
 		break;
 	case 'o':
 		add->given |= UBLK_BPF_OPT_OBJECT;

@@ -36,6 +36,9 @@ int complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Read a number of at most @max; a usage error, and exit, if it is none. */
 unsigned int parse_number(const char *text, unsigned int max, const char *option);
 
+/* The same of something that there is at least one of. */
+unsigned int parse_count(const char *text, unsigned int max, const char *option);
+
 /*
  * The command line of a command that takes nothing but --json; @doc is its help.
  * A usage error, and exit, if there is more. Return: is JSON wanted?
@@ -50,6 +53,9 @@ void load_module(void);
 
 /* Wait until /dev/ublkbN can be opened and udev is done. Return: 0 or -errno. */
 int wait_usable(unsigned int id);
+
+/* One line on stderr if a device has fewer queues than the @asked ones. */
+void tell_fewer_queues(unsigned int id, unsigned int asked);
 
 /* Print @json and drop it. */
 void print_json(struct json_object *json);

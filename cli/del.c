@@ -44,7 +44,9 @@ static error_t del_parse(int key, char *arg, struct argp_state *state)
 		argp_error(state, "'%s' is one word too many; name a device by -n ID", arg);
 		return 0;
 	case ARGP_KEY_END:
-		if ((del->id >= 0) == del->all)
+		if (del->id >= 0 && del->all)
+			argp_error(state, "-n ID and -a exclude each other: one device, or all");
+		if (del->id < 0 && !del->all)
 			argp_error(state, "which device? -n ID, or -a for all of ublk-bpf");
 		return 0;
 	}

@@ -110,13 +110,14 @@ free_dev:
 }
 
 /* Once it can be used. Never in the server: that would wait for itself. */
-static int print_path(unsigned int id)
+static int print_path(unsigned int id, unsigned int nr_queues)
 {
 	int ret = wait_usable(id);
 
 	if (ret)
 		return complain("/dev/ublkb%u is there but cannot be opened: %s; delete it: ublk-bpf del -n %u",
 				id, strerror(-ret), id);
+	tell_fewer_queues(id, nr_queues);
 	printf("/dev/ublkb%u\n", id);
 	fflush(stdout);
 	return 0;
@@ -135,5 +136,5 @@ int serve(const struct service *service)
 			openlog("ublk-bpf", LOG_PID, LOG_DAEMON);
 		exit(ret ? EXIT_FAILURE : run(service, report_fd));
 	}
-	return ret ? ret : print_path(id);
+	return ret ? ret : print_path(id, service->args.nr_queues);
 }

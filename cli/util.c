@@ -57,18 +57,29 @@ bool parse_json_only(int argc, char **argv, const char *doc)
 	return json;
 }
 
-unsigned int parse_number(const char *text, unsigned int max, const char *option)
+static unsigned int parse_range(const char *text, unsigned int min, unsigned int max,
+				const char *option)
 {
 	unsigned long value;
 	char *end;
 
 	errno = 0;
 	value = strtoul(text, &end, 10);
-	if (*text < '0' || *text > '9' || *end || errno || value > max) {
-		complain("%s %s: a number from 0 to %u is needed", option, text, max);
+	if (*text < '0' || *text > '9' || *end || errno || value < min || value > max) {
+		complain("%s %s: a number from %u to %u is needed", option, text, min, max);
 		exit(EXIT_USAGE);
 	}
 	return value;
+}
+
+unsigned int parse_number(const char *text, unsigned int max, const char *option)
+{
+	return parse_range(text, 0, max, option);
+}
+
+unsigned int parse_count(const char *text, unsigned int max, const char *option)
+{
+	return parse_range(text, 1, max, option);
 }
 
 struct ublk_bpf_ctrl *open_control(void)
@@ -137,6 +148,19 @@ int wait_usable(unsigned int id)
 	if (!access("/run/udev/control", F_OK))
 		run_quiet(settle);
 	return 0;
+}
+
+void tell_fewer_queues(unsigned int id, unsigned int asked)
+{
+	struct ublksrv_ctrl_dev_info info;
+	struct ublk_bpf_ctrl *ctrl;
+
+	if (ublk_bpf_ctrl_open(&ctrl))
+		return;
+	if (ublk_bpf_get_info(ctrl, id, &info) >= 0 && info.nr_hw_queues < asked)
+		complain("%u queues instead of %u: the driver gives at most one a CPU",
+			 info.nr_hw_queues, asked);
+	ublk_bpf_ctrl_close(ctrl);
 }
 
 void print_json(struct json_object *json)

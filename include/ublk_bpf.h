@@ -93,7 +93,7 @@ int ublk_bpf_parse_share(const char *text, __u64 *share);
  *		options, so that a name can contain commas and colons
  * @file:	the result; free() its path
  *
- * Return: 0, -EINVAL (no name, bad number, length 0), -ERANGE, -ENOMEM.
+ * Return: 0, -EINVAL (no name, bad number), -EDOM length 0, -ERANGE, -ENOMEM.
  */
 int ublk_bpf_parse_file(const char *text, struct ublk_bpf_file *file);
 
@@ -190,12 +190,15 @@ int ublk_bpf_unpin(unsigned int dev_id);
  * @arg:	what its value is called there, such as TIME
  * @help:	what it is for
  * @parse:	makes a number of the value, as ublk_bpf_parse_size() does
+ * @needs:	what is said when it cannot, such as "a time such as 10ms is needed";
+ *		NULL: that an @arg is needed
  */
 struct ublk_bpf_option {
 	const char *name;
 	const char *arg;
 	const char *help;
 	int (*parse)(const char *text, __u64 *value);
+	const char *needs;
 };
 
 /* One that was given. */

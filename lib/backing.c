@@ -137,7 +137,11 @@ static int choose_part(struct ublk_bpf_dev *dev, const struct ublk_bpf_file *fil
 	if (!whole)
 		return ublk_bpf_dev_fail(dev, -EINVAL,
 			"it is empty; give it a size, for example: truncate -s 1G FILE");
-	if (file->start >= whole || file->bytes > whole - file->start)
+	if (file->start >= whole)
+		return ublk_bpf_dev_fail(dev, -EINVAL,
+			"start %llu is outside of its %llu bytes; choose a smaller one",
+			file->start, whole);
+	if (file->bytes > whole - file->start)
 		return ublk_bpf_dev_fail(dev, -EINVAL,
 			"start %llu, length %llu is outside of its %llu bytes; choose a smaller part",
 			file->start, file->bytes, whole);

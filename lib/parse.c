@@ -150,7 +150,7 @@ int ublk_bpf_parse_file(const char *text, struct ublk_bpf_file *file)
 			ret = have_length ? -EINVAL :
 				ublk_bpf_parse_size(value, &result.bytes);
 			if (!ret && !result.bytes)
-				ret = -EINVAL;
+				ret = -EDOM;
 			have_length = true;
 		}
 		if (ret)

@@ -50,8 +50,10 @@ static int null_handle_io(struct ublk_bpf_dev *dev, unsigned int queue, unsigned
 }
 
 static const struct ublk_bpf_option null_options[] = {
-	{ "delay", "TIME", "hold each I/O that long, such as 10ms (null)", ublk_bpf_parse_time },
-	{ "error-rate", "SHARE", "that many I/Os fail, such as 0.1% (null)", ublk_bpf_parse_share },
+	{ "delay", "TIME", "hold each I/O that long, such as 10ms (null)", ublk_bpf_parse_time,
+	  "a time such as 10ms is needed: a number and ns, us, ms or s" },
+	{ "error-rate", "SHARE", "that many I/Os fail, such as 0.1% (null)", ublk_bpf_parse_share,
+	  "a share such as 0.1% is needed: 0% to 100%, with at most 9 decimals" },
 	{}
 };
 

@@ -151,7 +151,7 @@ static void parts_that_are_none_are_einval(void **state)
 {
 	static const char *const bad[] = {
 		"", ",start=1", ",length=1", "/a,start=", "/a,start=x", "/a,start=-1",
-		"/a,length=0", "/a,length=", "/a,start=1,start=2", "/a,length=1,length=1",
+		"/a,length=", "/a,start=1,start=2", "/a,length=1,length=1",
 		"/a,start=1,length=1,start=1",
 	};
 	struct ublk_bpf_file file;
@@ -159,6 +159,18 @@ static void parts_that_are_none_are_einval(void **state)
 
 	for (i = 0; i < NR(bad); i++)
 		assert_int_equal(ublk_bpf_parse_file(bad[i], &file), -EINVAL);
+}
+
+static void parts_of_no_length_are_edom(void **state)
+{
+	static const char *const bad[] = {
+		"/a,length=0", "/a,length=0k", "/a,start=1,length=0", "/a,length=0,start=1",
+	};
+	struct ublk_bpf_file file;
+	size_t i;
+
+	for (i = 0; i < NR(bad); i++)
+		assert_int_equal(ublk_bpf_parse_file(bad[i], &file), -EDOM);
 }
 
 static void parts_past_63_bits_are_erange(void **state)
@@ -183,6 +195,7 @@ int main(void)
 		cmocka_unit_test(files_are_whole_or_parts),
 		cmocka_unit_test(names_can_have_commas_and_colons),
 		cmocka_unit_test(parts_that_are_none_are_einval),
+		cmocka_unit_test(parts_of_no_length_are_edom),
 		cmocka_unit_test(parts_past_63_bits_are_erange),
 	};
 

@@ -343,7 +343,9 @@ refused() {
 	truncate -s 1000 /mnt/below/odd
 	refused "multiple" -f /mnt/below/odd
 	refused "multiple" -f /mnt/below/image,start=100
-	refused "outside" -f /mnt/below/image,start=1M
+	refused "start 1048576 is outside of its 1048576 bytes; " -f /mnt/below/image,start=1M
+	refused "start 512, length 1048576 is outside of its 1048576 bytes; " \
+		-f /mnt/below/image,start=512,length=1M
 	refused "in use" -f /dev/nb
 	flock /mnt/below/image sleep 100 &
 	locker=$!

@@ -79,10 +79,10 @@ load common
 @test "wrong_options_of_null_are_told" {
 	run ublk-bpf add null --delay 5
 	[ "$status" = 2 ]
-	[[ $output == *"--delay 5: TIME is needed"* ]]
+	[[ $output == *"--delay 5: a time such as 10ms is needed"* ]]
 	run ublk-bpf add null --error-rate 101%
 	[ "$status" = 2 ]
-	[[ $output == *"--error-rate 101%: SHARE is needed"* ]]
+	[[ $output == *"--error-rate 101%: a share such as 0.1% is needed"* ]]
 	run ublk-bpf add loop -f /dev/null --delay 5s
 	[ "$status" = 2 ]
 	[[ $output == *"target loop has no option --delay"* ]]
@@ -92,4 +92,14 @@ load common
 	run ublk-bpf add null --delay 60s
 	[ "$status" = 1 ]
 	[[ $output == *"--delay is at most 20s"* ]]
+}
+
+@test "fewer_queues_than_asked_for_are_told" {
+	said=$BATS_TEST_TMPDIR/said
+	[ "$(ublk-bpf add null -n 0 -q 4096 2>"$said")" = /dev/ublkb0 ]
+	queues=$(ublk-bpf list --json -n 0 | jq '.[0].queues')
+	[ "$(cat "$said")" = "ublk-bpf: $queues queues instead of 4096: the driver gives at most one a CPU" ]
+	ublk-bpf del -n 0
+	[ "$(ublk-bpf add null -n 0 -q "$queues" 2>"$said")" = /dev/ublkb0 ]
+	[ ! -s "$said" ]
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Told of devices that come and go; refuses number 7. counts: 0 attached,
- * 1 detached, 2 the last one attached, 3 the last one detached, 4 the last
- * one that an I/O was for, 5 that I/O's queue.
+ * Told of devices that come and go; refuses number 7, and answers nonsense of
+ * number 6. counts: 0 attached, 1 detached, 2 the last one attached, 3 the last one
+ * detached, 4 the last one that an I/O was for, 5 that I/O's queue.
  */
 #include "abi.h"
 
@@ -24,6 +24,8 @@ int BPF_PROG(attach_dev, int dev_id)
 {
 	if (dev_id == 7)
 		return -EACCES;
+	if (dev_id == 6)
+		return 1;
 	count(0);
 	note(2, dev_id);
 	return 0;

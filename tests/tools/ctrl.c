@@ -12,7 +12,8 @@
  *	stats		twice=1: and again with the same buffer; print=NAME: that counter
  *	unknown		a number that nobody knows
  *	add		flags=NAME[,NAME] of bpf, zoned, need_get_data, unprivileged,
- *			user_copy, recovery, reissue, fail_io; prints what flags it got; the device is to be deleted
+ *			user_copy, recovery, reissue, fail_io, integrity; prints what flags
+ *			it got; the device is to be deleted
  *	stop, del, start_recovery
  *
  * Of every command: len=BYTES and queue=N of the header; reserved=N (the last
@@ -34,6 +35,7 @@
 #include "counters.h"
 
 #define KCMP_FILE	0
+#define F_INTEGRITY	(1ULL << 16)	/* linux/ublk_cmd.h of 7.x */
 #define CMD_UNKNOWN	_IOWR('u', 0xbf, struct ublk_bpf_detach)
 
 union arg {
@@ -75,6 +77,7 @@ static const struct { const char *name; __u64 flag; } add_flags[] = {
 	{ "recovery",		UBLK_F_USER_RECOVERY },
 	{ "reissue",		UBLK_F_USER_RECOVERY_REISSUE },
 	{ "fail_io",		UBLK_F_USER_RECOVERY_FAIL_IO },
+	{ "integrity",		F_INTEGRITY },
 	{}
 };
 

@@ -80,6 +80,14 @@ teardown() {
 	has "$("$tools/ctrl" stats 7)" state=0
 }
 
+@test "attach_dev_that_answers_no_errno_is_einval" {
+	background "$tools/loader" "$progs/attach.bpf.o" 99
+	is "$("$tools/ctrl" add 6 flags=bpf)" "ok bpf"
+	is "$("$tools/ctrl" attach 6 prog_id=99)" EINVAL
+	has "$("$tools/ctrl" stats 6)" state=0
+	is "$("$tools/ctrl" del 6)" ok
+}
+
 @test "program_that_is_asked_in_the_server_only" {
 	null_blk a 64
 	ublk-bpf add prog -n 0 -o "$progs/daemon.bpf.o" -f /dev/a

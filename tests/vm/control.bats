@@ -25,11 +25,17 @@ teardown() {
 @test "add_dev_refuses_what_no_program_can_serve" {
 	is "$(ctrl add 0 flags=bpf,zoned,user_copy)" EINVAL
 	is "$(ctrl add 0 flags=bpf,need_get_data)" EINVAL
+	is "$(ctrl add 0 flags=bpf,integrity,user_copy)" EINVAL
+	# user copy has no use for that flag: the driver clears it first
+	is "$(ctrl add 0 flags=bpf,need_get_data,user_copy)" "ok bpf"
+	is "$(ctrl del 0)" ok
 	# root is never unprivileged: the driver clears that flag first
 	is "$(capsh --drop=cap_sys_admin -- -c "$tools/ctrl add 0 flags=bpf,unprivileged")" EINVAL
 	is "$(capsh --drop=cap_sys_admin -- -c "$tools/ctrl add 0 flags=bpf")" EPERM
-	is "$(ctrl add 0 flags=need_get_data)" "ok stock"
-	is "$(ctrl del 0)" ok
+	for flags in need_get_data integrity,user_copy; do
+		is "$(ctrl add 0 flags=$flags)" "ok stock"
+		is "$(ctrl del 0)" ok
+	done
 }
 
 @test "commands_for_a_missing_device_are_enodev" {
@@ -209,6 +215,45 @@ teardown() {
 	# the driver keeps it open
 	is "$(ctrl get 0 slot=0)" ok
 	is "$(ctrl del 0)" ok
+}
+
+@test "get_without_a_free_descriptor_is_emfile" {
+	null_blk a 16
+	is "$(ctrl add 0 flags=bpf)" "ok bpf"
+	is "$(ctrl set 0 slot=0 fd=9 9</dev/a)" ok
+	# as many descriptors as the command itself needs
+	for files in $(seq 4 64); do
+		[[ $(ulimit -n "$files"; ctrl stats 0 2>&1) != ok* ]] || break
+	done
+	is "$(ulimit -n "$files"; ctrl get 0 slot=0)" EMFILE
+	is "$(ulimit -n $((files + 1)); ctrl get 0 slot=0)" ok
+	is "$(ctrl del 0)" ok
+}
+
+@test "command_that_waits_for_an_old_backing_can_be_killed" {
+	# EINTR, but who was killed is not there to see it: it must not hang
+	null_blk a 64
+	null_blk b 64
+	dmsetup create stuck --table "0 131072 linear /dev/a 0"
+	ublk-bpf add loop -n 0 -f /dev/mapper/stuck
+	dmsetup suspend --noflush --nolockfs stuck
+	dd if=/dev/ublkb0 of=/dev/null bs=4k count=1 iflag=direct &
+	reader=$!
+	until [ "$(stat_of 0 fwd_inline)" -gt 0 ]; do sleep 0.1; done
+	exec 8<>/dev/b
+	run timeout -s KILL 3 "$tools/ctrl" set 0 slot=0 fd=8
+	is "$status" 137
+	# the slot is changed all the same
+	is "$(ctrl get 0 slot=0 same=8)" "ok same"
+	exec 8<&-
+	run timeout -s KILL 3 "$tools/ctrl" clear 0 slot=0
+	is "$status" 137
+	is "$(ctrl get 0 slot=0)" ENOENT
+	kill -0 $reader
+	dmsetup resume stuck
+	wait $reader
+	ublk-bpf del -n 0
+	dmsetup remove stuck
 }
 
 @test "lock_lives_as_long_as_the_slot" {

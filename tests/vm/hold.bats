@@ -76,12 +76,24 @@ it_is() {
 	held_io HOLD_KEEP read 8192
 	is "$(act complete $key 0)" ok
 	it_is "EIO failed=1 held=1 order=13"
+	held_io HOLD_KEEP read 8192
+	is "$(act complete $key 511)" ok
+	it_is "EIO failed=1 held=1 order=13"
 	held_io HOLD_KEEP write 8192
 	is "$(act complete $key 1000000)" ok
 	it_is "ok 8192 done=1 done_bytes=8192 held=1 order=13"
 	held_io HOLD_KEEP write 8192
 	is "$(act complete $key -70000)" ok
 	it_is "EIO failed=1 held=1 order=13"
+}
+
+@test "errno_of_a_program_is_the_ios_when_the_block_layer_has_it" {
+	device
+	for words in "28 ENOSPC" "12 ENOMEM" "16 EBUSY" "19 ENODEV" "22 EINVAL" "1 EIO" "9 EIO" "11 EIO"; do
+		held_io HOLD_KEEP write 8192
+		is "$(act complete $key "-${words% *}")" ok
+		it_is "${words#* } failed=1 held=1 order=13"
+	done
 }
 
 @test "io_is_held_and_completed_in_one_call" {
@@ -195,8 +207,30 @@ it_is() {
 	is "$(act forward-keep $key 0 100 0 0)" EINVAL
 	is "$(act forward-keep $key 0 512 9 0)" ENOENT
 	is "$(act forward-keep $key 0 512 0 $((128 << 20)))" EINVAL
+	is "$(ctrl set 0 slot=2 fd=9 9</dev/b)" ok
+	is "$(act forward-keep $key 0 512 2 0)" EBADF
+	is "$(ctrl clear 0 slot=2)" ok
 	is "$(act complete $key 8192)" ok
 	it_is "ok 8192 done=1 done_bytes=8192 held=1 order=13"
+}
+
+@test "range_of_a_held_discard_is_eopnotsupp" {
+	apart SERVE 0 hold_only_ops
+	held_io HOLD_KEEP discard 8192
+	is "$(act forward-keep $key 0 8192 0 "$at")" EOPNOTSUPP
+	is "$(act complete $key 8192)" ok
+	it_is "ok 8192 done=1 done_bytes=8192 held=1 order=1"
+}
+
+@test "range_of_a_hold_that_was_taken_away_is_estale" {
+	apart SERVE 0 hold_only_ops
+	held_io HOLD_KEEP write 8192
+	is "$(ctrl detach 0)" ok
+	it_is "ok 8192 redirected=1 held=1 order=1"
+	is "$(act forward-keep $key 0 8192 0 "$at")" ESTALE
+	is "$(stat_of 0 stale)" 1
+	is "$(act complete $key 8192)" ok
+	is "$(stat_of 0 stale)" 2
 }
 
 @test "seventeenth_range_of_a_hold_is_enospc" {

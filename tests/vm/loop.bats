@@ -137,7 +137,7 @@ sectors_and_flushes() { awk '{ print $7, $16 }' "/sys/block/$1/stat"; }
 	for id in $(seq 0 16); do
 		lower=$(ublk-bpf add loop -n "$id" -f "$lower")
 	done
-	run ublk-bpf add loop -n 17 -f "$lower"
+	run ublk-bpf add loop -n 17 -f "$lower"	# ELOOP
 	[ "$status" = 1 ]
 	[[ $output == *"stack of more than 16 devices"* ]]
 	verify "$lower" --iodepth=64 --iodepth_batch_submit=32 --io_size=1M
@@ -184,6 +184,33 @@ sectors_and_flushes() { awk '{ print $7, $16 }' "/sys/block/$1/stat"; }
 	[ "$status" -ne 0 ]
 	dd if="$dev" of=/dev/null bs=4k count=16 iflag=direct
 	[ "$(stat_of 0 failed)" -ge 3 ]
+}
+
+@test "full_file_system_is_enospc" {
+	mount -t tmpfs -o size=8M full /mnt/below
+	truncate -s 64M /mnt/below/image
+	dev=$(ublk-bpf add loop -n 0 -f /mnt/below/image)
+	run dd if=/dev/zero of="$dev" bs=1M count=16 oflag=direct
+	[ "$status" -ne 0 ]
+	[[ $output == *"No space left on device"* ]]
+	# what is there can be read and written
+	dd if=/dev/zero of="$dev" bs=1M count=1 oflag=direct
+	dd if="$dev" of=/dev/null bs=1M count=64 iflag=direct
+}
+
+# a file system may say EINTR; a signal is none of its business here
+@test "signals_to_the_submitter_fail_no_io" {
+	image_on ext4 64M
+	dev=$(ublk-bpf add loop -n 0 -f /mnt/below/image)
+	trap '' USR1	# until dd handles it
+	for direction in "if=$dev of=/dev/null iflag=direct" "if=/dev/zero of=$dev oflag=direct"; do
+		# shellcheck disable=SC2086
+		dd $direction bs=16k count=1000 2>/dev/null &
+		io=$!
+		while kill -USR1 $io 2>/dev/null; do :; done
+		wait $io
+	done
+	[ "$(stat_of 0 failed)" = 0 ]
 }
 
 @test "server_that_is_killed_does_not_wait_for_a_stuck_backing" {

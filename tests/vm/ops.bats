@@ -447,7 +447,7 @@ object=behave
 }
 
 @test "eagain_of_the_server_runs_the_program_again" {
-	apart AGAIN
+	apart AGAIN	# it commits EAGAIN to each
 	is "$(do_io AGAIN_COMPLETE write 8192)" \
 		"ok 8192 done=1 done_bytes=8192 redirected=1 rerun=1 order=132313"
 	# what that forwards goes by the worker
@@ -559,7 +559,7 @@ fio_and_kill_loader() {
 @test "program_goes_away_under_load_and_every_io_ends" {
 	apart SERVE
 	fio_and_kill_loader
-	is "$error" 95
+	is "$error" 95	# EOPNOTSUPP
 }
 
 @test "with_fallback_no_io_fails_when_the_program_goes_away_under_load" {

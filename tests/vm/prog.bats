@@ -59,7 +59,7 @@ fails() {
 
 @test "taken_device_number_is_named" {
 	ublk-bpf add prog -n 0 -o "$progs/complete.bpf.o"
-	run ublk-bpf add prog -n 0 -o "$progs/complete.bpf.o"
+	run ublk-bpf add prog -n 0 -o "$progs/complete.bpf.o"	# EEXIST
 	is "$status" 1
 	has "$output" 'device number 0 is taken'
 	# and the one that was there is none the worse

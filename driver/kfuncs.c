@@ -103,9 +103,10 @@ __bpf_kfunc void ublk_bpf_complete_io(const struct ublk_bpf_io *io, int res)
  *
  * Context: queue_io_cmd, queue_io_cmd_daemon.
  * Return: 0; -EINVAL outside of the I/O, out of order, not a multiple of the
- * backing's block, past its end, or not in a queue callback; -ENOENT empty
- * slot; -EBADF slot not writable; -EOPNOTSUPP operation; -ENOSPC when this
- * call has recorded 16 (answer CONTINUE).
+ * backing's block, past its end (a file's: what its file system can hold), not in
+ * a queue callback, or completed or held before; -ENOENT empty slot; -EBADF slot
+ * not writable; -EOPNOTSUPP operation; -ENOSPC when this call has recorded 16
+ * (answer CONTINUE).
  */
 __bpf_kfunc int ublk_bpf_forward(struct ublk_bpf_io *io, u32 off, u32 bytes, u32 slot, u64 pos)
 {

@@ -11,6 +11,7 @@
  *
  * Errors common to all:
  *   -ENODEV      no such device
+ *   -EPERM       without CAP_SYS_ADMIN
  *   -EOPNOTSUPP  the device was added without UBLK_F_BPF, or unknown command
  *   -EINVAL      len is not the structure's size, a reserved field or an
  *                unknown flag is set
@@ -25,8 +26,10 @@
 /*
  * The device can take a program. Asked for in ublksrv_ctrl_dev_info.flags at
  * ADD_DEV; a driver that knows nothing of it clears it there. ADD_DEV fails
- * with -EINVAL when it comes with UBLK_F_ZONED, UBLK_F_NEED_GET_DATA,
- * UBLK_F_UNPRIVILEGED_DEV or UBLK_F_INTEGRITY.
+ * with -EINVAL when it comes with UBLK_F_ZONED, UBLK_F_NEED_GET_DATA (unless
+ * UBLK_F_USER_COPY makes the driver clear that), UBLK_F_UNPRIVILEGED_DEV (which the
+ * driver clears for who has CAP_SYS_ADMIN) or UBLK_F_INTEGRITY; with -ENOMEM when
+ * there is no memory for the state of its I/Os.
  */
 #define UBLK_F_BPF		(1ULL << 63)
 
@@ -51,8 +54,8 @@
  * @reserved:	zero
  *
  * Errors: -ENOENT no program with that id; -EBUSY the device has one already;
- * -EPERM without CAP_BPF and CAP_SYS_ADMIN; what attach_dev of the program
- * answers.
+ * what attach_dev of the program answers, -EINVAL if that is neither 0 nor a
+ * negative errno.
  */
 struct ublk_bpf_attach {
 	__u32	prog_id;
@@ -93,8 +96,9 @@ struct ublk_bpf_detach {
  * started disk one that needs memory aligned more than the disk asks for);
  * -EINTR killed while the old backing's I/O ended: the slot is changed; -EBADF no
  * such descriptor; -ELOOP it is this very device, or a device whose backings lead
- * to this one, or a stack of more than 16; -ENOENT clear, get: empty; -EBUSY
- * UBLK_BPF_SLOT_DROP_CACHE while there is no server, for which pages may wait.
+ * to this one, or a stack of more than 16; -ENOENT clear, get: empty; -EMFILE get:
+ * no descriptor is free; -ENOMEM set: no memory; -EBUSY UBLK_BPF_SLOT_DROP_CACHE
+ * while there is no server, for which pages may wait.
  * Setting a used slot replaces the backing; I/O in flight ends on the old one
  * before the command returns.
  */

@@ -235,6 +235,15 @@ ok 4096"
 	umount /mnt/below
 }
 
+@test "page_cache_is_not_dropped_without_a_server" {
+	behaving --recover wait
+	kill_server
+	is "$(ctrl set 0 slot=1 fd=9 flags=1 9<>/dev/b)" EBUSY
+	is "$(ctrl set 0 slot=1 fd=9 9<>/dev/b)" ok
+	recovers
+	is "$(ctrl set 0 slot=1 fd=9 flags=1 9<>/dev/b)" ok
+}
+
 @test "timers_of_a_program_live_on" {
 	recoverable null --delay 50ms --recover wait
 	is "$(io /dev/ublkb0 write 1M 8192 stats)" "ok 8192 done=1 done_bytes=8192 held=1"

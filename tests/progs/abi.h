@@ -13,6 +13,7 @@
 #include <bpf/bpf_tracing.h>
 
 #define EIO		5
+#define EAGAIN		11
 #define EACCES		13
 #define ENOSPC		28
 #define EOPNOTSUPP	95

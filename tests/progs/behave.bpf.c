@@ -183,6 +183,9 @@ unsigned long BPF_PROG(behave_queue, struct ublk_bpf_io *io, unsigned int off)
 	case COMPLETE_ENOSPC:
 		ublk_bpf_complete_io(io, -ENOSPC);
 		return QUEUED;
+	case COMPLETE_EAGAIN:
+		ublk_bpf_complete_io(io, -EAGAIN);
+		return QUEUED;
 	case COMPLETE_LOWEST:
 		ublk_bpf_complete_io(io, -0x7fffffff - 1);
 		return QUEUED;

@@ -20,6 +20,7 @@ enum behave {
 	COMPLETE_REDIRECT	= 24,
 	COMPLETE_FORWARD	= 25,	/* v[0]: what forward says */
 	COMPLETE_ODD		= 26,	/* 1000 bytes, of what is more than 512 */
+	COMPLETE_EAGAIN		= 27,
 	/* return values */
 	NEVER			= 28,
 	CONTINUE_0		= 29,

@@ -74,6 +74,7 @@ teardown() {
 	is "$status" 1
 	has "$output" '^ublk-bpf: cannot add prog .*attach.bpf.o: the program cannot be attached: Permission denied'
 	[ ! -e /dev/ublkb7 ]
+	[ ! -e /sys/fs/bpf/ublk-bpf/7 ]
 	background "$tools/loader" "$progs/attach.bpf.o" 99
 	background "$tools/server" 7 SERVE
 	is "$("$tools/ctrl" attach 7 prog_id=99)" EACCES

@@ -369,6 +369,22 @@ it_is() {
 	is "$(stat_of 0 stale)" 1
 }
 
+@test "hold_whose_io_was_taken_away_takes_no_range" {
+	apart SERVE 0 hold_only_ops
+	held_io HOLD_KEEP write 8192 pattern=14
+	is "$(act forward-keep $key 0 4096 1 $at)" ok
+	is "$(ctrl detach 0)" ok
+	it_is "ok 8192 redirected=1 held=1 order=1"
+	holds 8192 HOLD_KEEP a 0 14
+	holds 8192 HOLD_KEEP b 0 0
+	is "$(act forward-keep $key 4096 4096 1 $at)" ESTALE
+	is "$(stat_of 0 stale)" 1
+	# what it had taken is given back
+	is "$(ctrl clear 0 slot=1)" ok
+	is "$(act complete $key 8192)" ok
+	is "$(stat_of 0 stale)" 2
+}
+
 @test "held_io_of_a_program_that_is_gone_is_eopnotsupp" {
 	apart SERVE 0 hold_only_ops
 	held_io HOLD_KEEP write 8192

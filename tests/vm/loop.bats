@@ -169,6 +169,15 @@ sectors_and_flushes() { awk '{ print $7, $16 }' "/sys/block/$1/stat"; }
 	no_background
 }
 
+@test "with_fallback_a_device_outlives_its_program" {
+	null_blk nb 64
+	dev=$(ublk-bpf add loop -n 0 -f /dev/nb --fallback)
+	is "$("$tools/io" "$dev" write 0 4096 pattern=1 stats)" "ok 4096 fwd_inline=1 fwd_bytes=4096"
+	bpftool link detach pinned /sys/fs/bpf/ublk-bpf/0/link
+	is "$(ublk-bpf list --json -n 0 | jq -r '.[0].served')" server
+	is "$("$tools/io" "$dev" read 0 4096 pattern=1 stats)" "ok 4096 redirected=1"
+}
+
 @test "errors_of_the_backing_come_through" {
 	null_blk nb 64
 	printf '%s\n' "0 65536 linear /dev/nb 0" "65536 65536 error" | dmsetup create half
@@ -286,6 +295,20 @@ sectors_and_flushes() { awk '{ print $7, $16 }' "/sys/block/$1/stat"; }
 	verify "$dev" --bsrange=4k-64k
 	run dd if="$dev" of=/dev/null bs=512 count=1 iflag=direct
 	[ "$status" -ne 0 ]
+}
+
+@test "file_is_told_that_a_write_has_to_be_stable" {
+	image_on ext4 16M cache_size=16 fua=1
+	# nothing but the blocks themselves is to be written
+	dd if=/dev/zero of=/mnt/below/image bs=1M count=16 conv=notrunc,fsync
+	dev=$(ublk-bpf add loop -n 0 -f /mnt/below/image)
+	nb=$(sed 's/:/,/' /sys/block/nb/dev)
+	echo 1 >/sys/kernel/tracing/events/block/block_rq_issue/enable
+	echo >/sys/kernel/tracing/trace
+	is "$("$tools/io" "$dev" write 4096 4096 fua)" "ok 4096"
+	echo 0 >/sys/kernel/tracing/events/block/block_rq_issue/enable
+	grep " $nb " /sys/kernel/tracing/trace
+	grep -E " $nb W(FS|SF|F) " /sys/kernel/tracing/trace
 }
 
 @test "reads_past_the_end_of_the_file_are_zeroes" {

@@ -43,6 +43,12 @@ object=behave
 	is "$(do_io COMPLETE_LOWEST read 8192)" "EIO failed=1 order=13"
 }
 
+@test "completion_with_eagain_is_eio" {
+	device
+	# io_uring would send it again, and for ever
+	is "$(do_io COMPLETE_EAGAIN read 8192)" "EIO failed=1 order=13"
+}
+
 @test "second_completion_is_ignored_and_logged" {
 	device
 	is "$(do_io COMPLETE_TWICE write 8192)" "ok 8192 done=1 done_bytes=8192 misused=1 order=13"
@@ -262,6 +268,8 @@ object=behave
 	[ "$(noted FORWARD_ODD 0)" -gt 12288 ]
 	has "$(do_io FORWARD_ODD write 65536 pattern=12 iovs=21 shift=512)" "^ok 65536 fwd_inline=3"
 	holds 65536 FORWARD_ODD a 0 12
+	# each bio had a reference of its own, and has given it back
+	is "$(ctrl set 0 slot=0 fd=9 9<>/dev/a)" ok
 }
 
 @test "two_legs_may_name_the_same_range" {

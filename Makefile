@@ -63,10 +63,12 @@ bench:
 test:
 	$(Q)tests/run '$(T)'
 
-# Everything on every kernel, hundreds of rounds, the kernel's own tests, the mutants:
-# some hours.
+# Everything on every kernel, hundreds of rounds, the kernel's own ublk tests, and
+# whether the tests find what is wrong: some hours without KVM.
 test-full:
 	$(Q)FULL=1 tests/run '$(T)'
+	$(Q)tests/selftests --all 6.12 7.3
+	$(Q)tests/mutants/run
 
 clean:
 	$(Q)rm -rf $(O)

@@ -66,8 +66,7 @@ test:
 # Everything on every kernel, hundreds of rounds, the kernel's own ublk tests, and
 # whether the tests find what is wrong: some hours without KVM.
 test-full:
-	$(Q)FULL=1 tests/run '$(T)'
-	$(Q)tests/selftests --all 6.12 7.3
+	$(Q)FULL=1 KERNELS="6.12 7.3 debug" tests/run '$(T)'
 	$(Q)tests/mutants/run
 
 clean:

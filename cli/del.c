@@ -116,7 +116,7 @@ static void unclaim_disk(struct claim *claim)
 		close(claim->fd);
 }
 
-/* The number may be another process's by now: does it hold the char device? */
+/* Does a process hold the char device? */
 static bool is_server(int pid, unsigned int id)
 {
 	char path[64], link[64], want[32];
@@ -138,6 +138,24 @@ static bool is_server(int pid, unsigned int id)
 	return found;
 }
 
+/* The server, or what it has forked: any may be the one that the driver waits for. */
+static unsigned int kill_servers(unsigned int id)
+{
+	DIR *dir = opendir("/proc");
+	struct dirent *entry;
+	unsigned int nr = 0;
+	int pid;
+
+	while (dir && (entry = readdir(dir))) {
+		pid = atoi(entry->d_name);
+		if (pid > 0 && is_server(pid, id) && !kill(pid, SIGKILL))
+			nr++;
+	}
+	if (dir)
+		closedir(dir);
+	return nr;
+}
+
 /* Stop it; a server that does not let go of its I/O is killed. */
 static int stop(struct ublk_bpf_ctrl *ctrl, unsigned int id)
 {
@@ -150,8 +168,7 @@ static int stop(struct ublk_bpf_ctrl *ctrl, unsigned int id)
 		return ret;
 	ublk_bpf_ctrl_set_timeout(ctrl, STOP_SECONDS);
 	ret = ublk_bpf_stop(ctrl, id);
-	if (ret == -ETIMEDOUT && info.ublksrv_pid > 0 && is_server(info.ublksrv_pid, id)) {
-		kill(info.ublksrv_pid, SIGKILL);
+	if (ret == -ETIMEDOUT && kill_servers(id)) {
 		ublk_bpf_ctrl_set_timeout(ctrl, KILLED_SECONDS);
 		ret = ublk_bpf_stop(ctrl, id);
 	}

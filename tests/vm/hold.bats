@@ -413,6 +413,8 @@ it_is() {
 }
 
 @test "device_is_deleted_while_its_partitions_are_read" {
+	[ "$KERNEL" != 6.12 ] ||
+		skip "6.12 reads partitions in START_DEV, which the server itself waits for: until the time-out"
 	fresh
 	for end in del kill; do
 		ublk-bpf add prog -n 0 -o "$progs/hold_all.bpf.o" >"$BATS_TEST_TMPDIR/add" 2>&1 3>&- &

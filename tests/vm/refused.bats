@@ -54,7 +54,7 @@ refused() {
 	run ublk-bpf add prog -n 0 -o "$progs/no_such_kfunc.bpf.o"
 	is "$status" 1
 	has "$output" bpf_aio_no_such
-	is "$("$tools/loader" "$progs/no_such_kfunc.bpf.o" 42 2>/dev/null || true)" "load ESRCH"
+	is "$("$tools/loader" "$progs/no_such_kfunc.bpf.o" 42 2>/dev/null || true)" "load EINVAL"
 }
 
 @test "tracing_program_cannot_call_kfuncs" {

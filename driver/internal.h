@@ -167,11 +167,11 @@ struct ublk_bpf_dev {
 	bool				has_release;	/* its program, now or last */
 	bool				stopping;	/* nothing can be held, or wait, any more */
 	bool				recover;	/* it lives without a server */
+	bool				wait_alone;	/* what needs one waits, else it fails */
 	bool				starting;	/* START_DEV is not over */
 	bool				alone;		/* 6.12: nothing is with a server */
 	bool				dying;		/* 6.12: a task of its server; dying_lock */
 	spinlock_t			dying_lock;
-	bool				wait_alone;	/* what needs one waits, else it fails */
 	refcount_t			ref;		/* the device's and one each hold */
 	struct work_struct		free_work;
 	struct ublk_bpf_counters __percpu *counters;

@@ -449,7 +449,8 @@ static enum ublk_bpf_answer ublk_bpf_run(struct ublk_bpf_tag *tag, struct reques
 
 /*
  * A request is for the server, which is gone. It waits for the next one, and so does
- * its tag: at most half of them, but one, where a program goes on with the others.
+ * its tag. Where a program goes on with the others at most half of a queue's tags do,
+ * or the only one.
  */
 static void ublk_bpf_wait_for_server(struct ublk_bpf_tag *tag, struct request *rq)
 {

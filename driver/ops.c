@@ -173,7 +173,8 @@ void ublk_bpf_release(struct ublk_bpf_dev *dev, struct ublk_bpf_io *io)
  * @arg:	the command's argument, checked
  *
  * Context: under ub->mutex.
- * Return: 0; -EPERM, -ENOENT, -EBUSY, or what the program's attach_dev says.
+ * Return: 0; -EPERM, -ENOENT, -EBUSY, what the program's attach_dev says, or
+ * -EINVAL when that is no errno.
  */
 int ublk_bpf_attach(struct ublk_bpf_dev *dev, const struct ublk_bpf_attach *arg)
 {
@@ -220,7 +221,7 @@ static void ublk_bpf_lose_prog(struct ublk_bpf_dev *dev, enum ublk_bpf_state sta
 {
 	dev->state = state;
 	WRITE_ONCE(dev->fail, !(dev->attach_flags & UBLK_BPF_ATTACH_FALLBACK));
-	smp_wmb();	/* pairs with ublk_bpf_no_prog() */
+	smp_wmb();	/* pairs with ublk_bpf_prog_to_ask() */
 	RCU_INIT_POINTER(dev->prog, NULL);
 }
 

@@ -7,11 +7,11 @@
  * work item close the file, since a bio may end in interrupt context.
  */
 #include <linux/blk-mq.h>
-#include <linux/pagemap.h>
 #include <linux/blkdev.h>
 #include <linux/cred.h>
 #include <linux/file.h>
 #include <linux/fs.h>
+#include <linux/pagemap.h>
 #include <linux/slab.h>
 #include <linux/stat.h>
 #include <linux/uaccess.h>

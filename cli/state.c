@@ -19,11 +19,15 @@ static const char *const recover_names[] = {
 
 int parse_recover(const char *text, enum ublk_bpf_recover *recover)
 {
-	*recover = UBLK_BPF_RECOVER_WAIT;
-	if (!strcmp(text, recover_names[UBLK_BPF_RECOVER_WAIT]))
+	enum ublk_bpf_recover i;
+
+	for (i = UBLK_BPF_RECOVER_WAIT; i <= UBLK_BPF_RECOVER_FAIL; i++) {
+		if (strcmp(text, recover_names[i]))
+			continue;
+		*recover = i;
 		return 0;
-	*recover = UBLK_BPF_RECOVER_FAIL;
-	return strcmp(text, recover_names[UBLK_BPF_RECOVER_FAIL]) ? -EINVAL : 0;
+	}
+	return -EINVAL;
 }
 
 static void state_path(char *path, size_t size, unsigned int id, const char *suffix)

@@ -171,7 +171,7 @@ int ublk_bpf_get_slot(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id, unsigned 
 /**
  * ublk_bpf_map_open() - a map of a device's program
  * @dev_id:	number of the device, added by ublk_bpf_dev_start()
- * @name:	of the map; a '.' in it is a '_' here
+ * @name:	of the map, as in the object
  *
  * Return: a new descriptor, -ENOENT there is no such map, -EACCES / -EPERM.
  */

@@ -9,6 +9,7 @@
  */
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -256,24 +257,35 @@ int ublk_bpf_unpin(unsigned int dev_id)
 	return remove_pins(path);
 }
 
+/* Where a map is pinned: by its name, where a '.' cannot stand. */
+static void map_path(char *path, size_t size, unsigned int dev_id, const char *name)
+{
+	char *c;
+
+	snprintf(path, size, UBLK_BPF_PIN_DIR "/%u/maps/%s", dev_id, name);
+	for (c = path + sizeof(UBLK_BPF_PIN_DIR); *c; c++)
+		if (*c == '.')
+			*c = '_';
+}
+
 int ublk_bpf_map_open(unsigned int dev_id, const char *name)
 {
-	char path[sizeof(UBLK_BPF_PIN_DIR) + 64];
+	char path[PATH_MAX];
 	int fd;
 
-	snprintf(path, sizeof(path), UBLK_BPF_PIN_DIR "/%u/maps/%s", dev_id, name);
+	map_path(path, sizeof(path), dev_id, name);
 	fd = bpf_obj_get(path);
 	return fd < 0 ? -errno : fd;
 }
 
 /*
- * By name, where a '.' cannot stand; not by libbpf, which knows of one pin of a map,
- * and the object may have asked for that. Their timers live as long as they are pinned.
+ * Not by libbpf, which knows of one pin of a map, and the object may have asked for
+ * that. Their timers live as long as they are pinned.
  */
 static int pin_maps(unsigned int dev_id, struct bpf_object *obj)
 {
 	struct bpf_map *map;
-	char path[64], *c;
+	char path[PATH_MAX];
 	int ret;
 
 	pin_path(path, sizeof(path), dev_id, "/maps");
@@ -282,11 +294,7 @@ static int pin_maps(unsigned int dev_id, struct bpf_object *obj)
 	bpf_object__for_each_map(map, obj) {
 		if (!bpf_map__autocreate(map))
 			continue;
-		snprintf(path, sizeof(path), UBLK_BPF_PIN_DIR "/%u/maps/%s", dev_id,
-			 bpf_map__name(map));
-		for (c = path + sizeof(UBLK_BPF_PIN_DIR); *c; c++)
-			if (*c == '.')
-				*c = '_';
+		map_path(path, sizeof(path), dev_id, bpf_map__name(map));
 		ret = bpf_obj_pin(bpf_map__fd(map), path);
 		if (ret)
 			return ret;

@@ -65,3 +65,12 @@ fails() {
 	# and the one that was there is none the worse
 	is "$("$tools/io" /dev/ublkb0 write 32M 4096)" "ok 4096"
 }
+
+@test "map_of_a_program_is_opened_by_its_name" {
+	ublk-bpf add null -n 0 --delay 50ms
+	has "$("$tools/map" 0/null_bpf.rodata 0)" "(^| )50000000( |$)"
+	run "$tools/map" 0/no_such_map 0
+	is "$status" 1
+	run "$tools/map" "0/$(printf 'n%.0s' {1..300})" 0
+	is "$status" 1
+}

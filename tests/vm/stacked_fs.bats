@@ -1,0 +1,132 @@
+# File systems over file systems, through a device that forwards in the submitter's
+# context: that one may hold the upper file system's locks, be in its reclaim, have
+# a limit of its own, and it is the one to pay.
+# shellcheck disable=SC2154 # tools, progs are common.bash's
+load common
+
+setup() {
+	common_setup
+	mkdir -p /mnt/below /mnt/above
+}
+
+teardown() {
+	local status=0
+	[ -z "${hog:-}" ] || kill -KILL $hog || true
+	umount /mnt/above 2>/dev/null || true
+	common_teardown || status=1
+	umount /mnt/hog 2>/dev/null || true
+	umount /mnt/below || true
+	no_null_blk below
+	[ ! -d $cgroup ] || rmdir $cgroup
+	return $status
+}
+
+# File system $1 on device 0 over a file on file system $2.
+stack() {
+	null_blk below 768
+	"mkfs.$2" -q /dev/below
+	mount /dev/below /mnt/below
+	truncate -s 512M /mnt/below/image
+	ublk-bpf add loop -n 0 -f /mnt/below/image
+	"mkfs.$1" -q /dev/ublkb0
+	mount /dev/ublkb0 /mnt/above
+}
+
+# Four kinds of load at once, each verified, with words "$@" for all of them.
+load_of_all_kinds() {
+	seeded
+	fio --directory=/mnt/above --size=8M --bs=4k --rw=randwrite --verify=crc32c \
+		--verify_fatal=1 --verify_state_save=0 --randseed="$SEED" "$@" \
+		--name=direct --direct=1 --ioengine=io_uring --iodepth=16 \
+		--name=buffered --ioengine=psync --fsync=256 \
+		--name=mmap --ioengine=mmap \
+		--name=stable --ioengine=psync --sync=1 --size=1M
+}
+
+# It is all there when it comes from the disk again, and both file systems are well.
+sound() {
+	local sums
+	sums=$(md5sum /mnt/above/*.0.0)
+	umount /mnt/above
+	mount /dev/ublkb0 /mnt/above
+	md5sum -c --quiet <<<"$sums"
+	umount /mnt/above
+	check "$1" /dev/ublkb0
+	is "$(stat_of 0 failed)" 0
+	stat_reaches 0 fwd_inline 1
+	stat_reaches 0 fwd_worker 1
+	ublk-bpf del -n 0
+	umount /mnt/below
+	check "$2" /dev/below
+	mount /dev/below /mnt/below
+}
+
+check() {
+	case $1 in
+	ext4) e2fsck -fn "$2" ;;
+	xfs) xfs_repair -n "$2" ;;
+	esac
+}
+
+@test "ext4_over_ext4" { stack ext4 ext4; load_of_all_kinds; sound ext4 ext4; }
+
+@test "xfs_over_ext4" { stack xfs ext4; load_of_all_kinds; sound xfs ext4; }
+
+@test "ext4_over_xfs" { stack ext4 xfs; load_of_all_kinds; sound ext4 xfs; }
+
+# What a file system keeps in memory has to be written to make room, through us.
+@test "memory_is_short" {
+	local available
+	stack ext4 ext4
+	mkdir -p /mnt/hog
+	mount -t tmpfs -o size=90% none /mnt/hog
+	available=$(awk '$1 == "MemAvailable:" { print int($2 / 1024) }' /proc/meminfo)
+	dd if=/dev/zero of=/mnt/hog/hog bs=1M count=$((available - 96)) status=none
+	load_of_all_kinds --size=48M --verify=0
+	rm /mnt/hog/hog
+	sound ext4 ext4
+}
+
+cgroup=/sys/fs/cgroup/ublk-bpf
+
+# $1 bytes more that group $cgroup wrote to /dev/below than at the last question.
+written() {
+	local now dev
+	dev=$(tr -d '\n' </sys/block/below/dev)
+	now=$(sed -n "s/^$dev .*wbytes=\([0-9]*\).*/\1/p" $cgroup/io.stat)
+	is $((${now:-0} - before)) "$1"
+	before=$now
+}
+
+# Run "$@" as a member of the group.
+in_group() { sh -c 'echo 0 >"$0/cgroup.procs"; exec "$@"' $cgroup "$@"; }
+
+@test "io_is_accounted_to_the_submitter" {
+	stack ext4 xfs
+	umount /mnt/above
+	# what mkfs has written is there: an I/O to it waits for nothing
+	fallocate -z -l 4M -o 64M /mnt/below/image
+	fio --name=fill --filename=/dev/ublkb0 --direct=1 --rw=write --bs=1M --offset=64M --size=4M
+	sync
+	echo +io >/sys/fs/cgroup/cgroup.subtree_control
+	mkdir $cgroup
+	before=0
+	inline=$(stat_of 0 fwd_inline)
+	is "$(in_group "$tools/io" /dev/ublkb0 write 64M 1M)" "ok 1048576"
+	stat_reaches 0 fwd_inline $((inline + 1))
+	written 1048576
+	# a hole is for a worker
+	worker=$(stat_of 0 fwd_worker)
+	is "$(in_group "$tools/io" /dev/ublkb0 write 300M 1M)" "ok 1048576"
+	stat_reaches 0 fwd_worker $((worker + 1))
+	written 1048576
+}
+
+@test "limit_of_the_submitter_is_not_the_files" {
+	stack ext4 ext4
+	# above the limit of the files that it writes, far below that of the one below
+	(ulimit -f 16384; load_of_all_kinds)
+	umount /mnt/above
+	is "$(ulimit -f 1; "$tools/io" /dev/ublkb0 write 300M 64k)" "ok 65536"
+	is "$(stat_of 0 failed)" 0
+}

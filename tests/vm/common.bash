@@ -1,6 +1,8 @@
 # shellcheck shell=bash
 # Loaded by every file of tests/vm. Brackets each test: the kernel's log since
 # its start must be clean, and no device may be left.
+# shellcheck source=tests/machine.bash
+. tests/machine.bash
 
 tools=build/tests-tools
 progs=build/tests-progs
@@ -29,7 +31,7 @@ common_teardown() {
 
 log_is_clean() {
 	local bad
-	bad=$(klog | grep -E 'WARNING:|BUG:|Oops|refcount_t|Call Trace|general protection|INFO: task .* blocked|lockdep' || true)
+	bad=$(klog | grep -E "$complaint" || true)
 	if [ -n "$bad" ]; then
 		echo "the kernel complained:"
 		klog | tail -n 60
@@ -42,6 +44,25 @@ teardown() { common_teardown; }
 
 # The one word of statistics $2 of device $1.
 stat_of() { "$tools/ctrl" stats "$1" print="$2"; }
+
+# Is that $3 or more? Not if there is no device.
+stat_reaches() { [ "$(stat_of "$1" "$2" 2>/dev/null || echo 0)" -ge "$3" ]; }
+
+# Wait until "$@" succeeds, for 10 s at most.
+soon() {
+	for _ in $(seq 200); do
+		! "$@" || return 0
+		sleep 0.05
+	done
+	echo "not after 10 s: $*"
+	return 1
+}
+
+# What is chosen at random is the same with the same SEED.
+seeded() {
+	RANDOM=${SEED:=$RANDOM}
+	echo "seed $SEED"
+}
 
 # A memory-backed null_blk of $2 MB named $1, with further SETTING=VALUE.
 null_blk() {

@@ -7,8 +7,7 @@ object=behave
 
 setup() {
 	common_setup
-	RANDOM=${SEED:=$RANDOM}
-	echo "seed $SEED"
+	seeded
 	[ -b /dev/ublkb9 ] || ublk-bpf add loop -n 9 -f /dev/b -q 2
 	rm -f "$BATS_FILE_TMPDIR/stop" "$BATS_FILE_TMPDIR/wrong"
 	bystander >"$BATS_FILE_TMPDIR/bystander" 2>&1 3>&- &

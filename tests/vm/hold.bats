@@ -24,13 +24,13 @@ held_io() {
 	before=$(stat_of 0 held)
 	do_io "$@" >"$BATS_TEST_TMPDIR/io" 3>&- &
 	pending=$!
-	for _ in $(seq 60); do
-		[ "$(stat_of 0 held)" = "$before" ] || return 0
-		sleep 0.05
-	done
-	echo "the I/O is not held: $(cat "$BATS_TEST_TMPDIR/io")"
-	return 1
+	soon stat_reaches 0 held $((before + 1)) || {
+		echo "the I/O is not held: $(cat "$BATS_TEST_TMPDIR/io")"
+		return 1
+	}
 }
+
+ejected() { [[ $(ctrl stats 0) == *state=3* ]]; }
 
 # What came of it: $1
 it_is() {
@@ -288,10 +288,7 @@ it_is() {
 	fio --name=c --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=write --bs=4k \
 		--offset="$at" --size=256k --iodepth=64 --iodepth_batch_submit=64 3>&- &
 	pending=$!
-	for _ in $(seq 60); do
-		[ "$(stat_of 0 held)" -lt $((before + 64)) ] || break
-		sleep 0.05
-	done
+	soon stat_reaches 0 held $((before + 64))
 	is "$(act complete 64 4096)" ok
 	wait $pending
 }
@@ -301,11 +298,7 @@ it_is() {
 	echo 1000 >/sys/block/ublkb0/queue/io_timeout
 	held_io HOLD_KEEP write 8192
 	it_is "ETIMEDOUT failed=1 held=1 order=1"
-	for _ in $(seq 60); do
-		[[ $(ctrl stats 0) != *state=3* ]] || break
-		sleep 0.05
-	done
-	has "$(ctrl stats 0)" "state=3"
+	soon ejected
 	logged "ejected: held an I/O for more than 1000 ms \(operation 1, sector 38912\)"
 	has "$(ublk-bpf list -n 0)" "its program was ejected: it held an I/O for more than 1000 ms"
 	has "$(ublk-bpf list -n 0 --json)" '"ejected":"held an I/O for more than 1000 ms'
@@ -327,10 +320,7 @@ it_is() {
 	echo 1000 >/sys/block/ublkb0/queue/io_timeout
 	held_io HOLD_KEEP write 8192
 	it_is "ETIMEDOUT failed=1 held=1 order=1"
-	for _ in $(seq 60); do
-		[[ $(ctrl stats 0) != *state=3* ]] || break
-		sleep 0.05
-	done
+	soon ejected
 	is "$(ublk-bpf list -n 0 --json | jq -r '.[0].served')" server
 	is "$(io /dev/ublkb0 write "$at" 4096 pattern=2)" "ok 4096"
 	is "$(io /dev/a read "$at" 4096 pattern=2)" "ok 4096"
@@ -419,11 +409,7 @@ it_is() {
 	for end in del kill; do
 		ublk-bpf add prog -n 0 -o "$progs/hold_all.bpf.o" >"$BATS_TEST_TMPDIR/add" 2>&1 3>&- &
 		add=$!
-		for _ in $(seq 200); do
-			[ "$(stat_of 0 held 2>/dev/null || echo 0)" = 0 ] || break
-			sleep 0.05
-		done
-		[ "$(stat_of 0 held)" -gt 0 ]
+		soon stat_reaches 0 held 1
 		start=$SECONDS
 		[ $end = del ] || pkill -KILL -f "ublk-bpf add prog -n 0"
 		ublk-bpf del -n 0 --force

@@ -8,15 +8,6 @@ insmod_stock() {
 	insmod "$(find "/lib/modules/$(uname -r)/kernel/drivers/block" -name 'ublk_drv.ko*')"
 }
 
-# BPF lets go of a program's module in its own time.
-unload() {
-	for _ in $(seq 50); do
-		rmmod ublk_drv 2>/dev/null && return
-		sleep 0.1
-	done
-	rmmod ublk_drv
-}
-
 setup() {
 	common_setup
 	cat /sys/module/ublk_drv/parameters/hooks >>"$HOOKS"
@@ -25,7 +16,7 @@ setup() {
 
 teardown() {
 	common_teardown || true
-	[ ! -e /sys/module/ublk_drv ] || unload
+	unload
 	insmod "$ours"
 }
 

@@ -27,12 +27,10 @@ image_on() {
 
 # Write random data of many sizes with fio and read it back, $2: options.
 verify() {
+	seeded
 	fio --name=v --filename="$1" --direct=1 --ioengine=io_uring --rw=randwrite --bs=4k \
 		--iodepth=32 --io_size=16M --verify=crc32c --do_verify=1 --verify_fatal=1 \
-		--verify_state_save=0 --serialize_overlap=1 --randseed="${SEED:=$RANDOM}" "${@:2}" || {
-		echo "seed $SEED"
-		return 1
-	}
+		--verify_state_save=0 --serialize_overlap=1 --randseed="$SEED" "${@:2}"
 }
 
 sectors_and_flushes() { awk '{ print $7, $16 }' "/sys/block/$1/stat"; }
@@ -234,19 +232,11 @@ sectors_and_flushes() { awk '{ print $7, $16 }' "/sys/block/$1/stat"; }
 	reader=$!
 	until [ "$(stat_of 0 fwd_inline)" -gt 0 ]; do sleep 0.1; done
 	kill -KILL "$server"
-	for _ in $(seq 100); do
-		[ -d "/proc/$server" ] || break
-		sleep 0.1
-	done
-	[ ! -d "/proc/$server" ]
+	soon [ ! -d "/proc/$server" ]
 	# what was sent is not lost with it
 	dmsetup resume stuck
 	wait $reader
-	for _ in $(seq 100); do
-		[ -e /sys/block/ublkb0 ] || break
-		sleep 0.1
-	done
-	[ ! -e /sys/block/ublkb0 ]
+	soon [ ! -e /sys/block/ublkb0 ]
 }
 
 @test "a_stuck_backing_is_waited_for" {

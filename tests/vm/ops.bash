@@ -77,13 +77,10 @@ apart() {
 kill_loader() {
 	kill -KILL "$loader"
 	wait "$loader" || true
-	for _ in $(seq 100); do
-		[[ $(ctrl stats 0) == *state=1* ]] || return 0
-		sleep 0.1
-	done
-	echo "the program is still registered"
-	return 1
+	soon unregistered
 }
+
+unregistered() { [[ $(ctrl stats 0) != *state=1* ]]; }
 
 # $at: where behaviour $1 is, in bytes. No loop: bats traces every command.
 at() {

@@ -43,14 +43,12 @@ device() {
 # One job after the other: single requests, lists of them, large ones; all verified.
 verified() {
 	local words
+	seeded
 	for words in "--bs=4k --iodepth=1 --io_size=512k" "--bs=4k --iodepth=32" "--bs=64k --iodepth=8"; do
 		# shellcheck disable=SC2086
 		fio --name=v --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=randwrite \
 			--iodepth_batch_submit=16 --size=8M --verify=crc32c --verify_fatal=1 \
-			--verify_state_save=0 --randseed="${SEED:=$RANDOM}" $words || {
-			echo "seed $SEED"
-			return 1
-		}
+			--verify_state_save=0 --randseed="$SEED" $words
 	done
 	is "$(stat_of 0 failed)" 0
 	[ "$(stat_of 0 redirected)" -gt 0 ]

@@ -23,15 +23,10 @@ server() { ublk-bpf list -n 0 --json | jq -r '.[0].server_pid'; }
 
 # Until the driver is done with the server's end.
 without_server() {
-	local now
-	for _ in $(seq 200); do
-		now=$(state)
-		[[ $now != quiesced* && $now != fail-io* ]] || return 0
-		sleep 0.05
-	done
-	echo "state: $now"
-	return 1
+	soon is_alone
 }
+
+is_alone() { [[ $(state) =~ ^(quiesced|fail-io) ]]; }
 
 kill_server() {
 	kill -KILL "$(server)"
@@ -47,15 +42,31 @@ redirected() {
 
 # Wait until $1 I/Os wait for a server.
 waiting() {
-	for _ in $(seq 100); do
-		[ "$(stat_of 0 waiting)" != "$1" ] || return 0
-		sleep 0.05
-	done
-	echo "$(stat_of 0 waiting) I/Os wait, not $1"
-	return 1
+	soon stat_reaches 0 waiting "$1"
+	is "$(stat_of 0 waiting)" "$1"
 }
 
+# Are $1 reads and $2 writes on their way?
+in_flight() { [[ $(</sys/block/ublkb0/inflight) =~ ^\ *$1\ *$2$ ]]; }
+
 recovers() { is "$(ublk-bpf recover -n 0)" /dev/ublkb0; }
+
+# Servers die and others come while fio verifies what it writes, with "$@".
+servers_die_under_load() {
+	seeded
+	fio --name=v --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=randrw --bs=4k \
+		--iodepth=16 --verify=crc32c --verify_fatal=1 --verify_state_save=0 \
+		--time_based --runtime=15 --randseed="$SEED" "$@" >"$BATS_TEST_TMPDIR/fio" 2>&1 3>&- &
+	fio=$!
+	while kill -0 $fio 2>/dev/null; do
+		kill_server
+		sleep 0.$((RANDOM % 10))
+		recovers
+		sleep 0.$((RANDOM % 10))
+	done
+	wait $fio || { cat "$BATS_TEST_TMPDIR/fio"; false; }
+	is "$(stat_of 0 failed)" 0
+}
 
 @test "program_goes_on_without_a_server" {
 	recoverable null --recover wait
@@ -72,6 +83,16 @@ recovers() { is "$(ublk-bpf recover -n 0)" /dev/ublkb0; }
 	ublk-bpf del -n 0
 	[ ! -e /run/ublk-bpf/0.json ]
 	[ ! -e /sys/fs/bpf/ublk-bpf/0 ]
+}
+
+@test "list_of_io_goes_on_without_a_server" {
+	recoverable null --recover wait
+	kill_server
+	fio --name=l --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=write --bs=4k \
+		--size=1M --iodepth=16 --iodepth_batch_submit=16 --iodepth_batch_complete_min=16
+	recovers
+	is "$(stat_of 0 failed)" 0
+	stat_reaches 0 done 1
 }
 
 @test "program_goes_on_when_its_server_stands_still" {
@@ -117,10 +138,7 @@ recovers() { is "$(ublk-bpf recover -n 0)" /dev/ublkb0; }
 	kill -STOP "$old"
 	redirected 1
 	redirected 2
-	for _ in $(seq 100); do
-		[ "$(cut -c-18 /sys/block/ublkb0/inflight)" != "       0        2" ] || break
-		sleep 0.05
-	done
+	soon in_flight 0 2
 	kill -KILL "$old"
 	without_server
 	waiting 2
@@ -187,10 +205,7 @@ ok 4096"
 	recoverable loop -f /dev/slow --recover wait
 	io /dev/ublkb0 write 1M 4096 >"$BATS_TEST_TMPDIR/io" 3>&- &
 	pending=$!
-	for _ in $(seq 100); do
-		[ "$(stat_of 0 fwd_inline)" = 0 ] || break
-		sleep 0.01
-	done
+	soon stat_reaches 0 fwd_inline 1
 	ublk-bpf del --force -n 0
 	wait $pending
 	is "$(cat "$BATS_TEST_TMPDIR/io")" "ok 4096"
@@ -200,8 +215,7 @@ ok 4096"
 @test "new_server_may_die_at_any_step" {
 	behaving --recover wait -q 2
 	kill_server
-	RANDOM=${SEED:=$RANDOM}
-	echo "seed $SEED"
+	seeded
 	for _ in $(seq 12); do
 		ublk-bpf recover -n 0 --foreground >/dev/null 2>&1 3>&- &
 		sleep 0.$((RANDOM % 10))$((RANDOM % 10))
@@ -255,42 +269,14 @@ ok 4096"
 
 @test "data_is_right_while_servers_die" {
 	recoverable loop -f /dev/a -q 2 --recover wait
-	RANDOM=${SEED:=$RANDOM}
-	echo "seed $SEED"
-	fio --name=v --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=randrw --bs=4k \
-		--iodepth=16 --numjobs=2 --size=32M --offset_increment=32M --verify=crc32c \
-		--verify_fatal=1 --verify_state_save=0 --time_based --runtime=15 \
-		--randseed="$SEED" >"$BATS_TEST_TMPDIR/fio" 2>&1 3>&- &
-	fio=$!
-	while kill -0 $fio 2>/dev/null; do
-		kill_server
-		sleep 0.$((RANDOM % 10))
-		recovers
-		sleep 0.$((RANDOM % 10))
-	done
-	wait $fio || { cat "$BATS_TEST_TMPDIR/fio"; false; }
-	is "$(stat_of 0 failed)" 0
+	servers_die_under_load --numjobs=2 --size=32M --offset_increment=32M
 }
 
 @test "data_is_right_while_servers_die_that_do_half_of_it" {
 	behaving -q 2 --recover wait
 	at SPLIT
-	RANDOM=${SEED:=$RANDOM}
-	echo "seed $SEED"
 	# 1 MiB, whose I/Os are forwarded, redirected, or both
-	fio --name=v --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=randrw \
-		--bs=4k --iodepth=16 --offset=$at --size=1M \
-		--verify=crc32c --verify_fatal=1 --verify_state_save=0 --time_based --runtime=15 \
-		--randseed="$SEED" >"$BATS_TEST_TMPDIR/fio" 2>&1 3>&- &
-	fio=$!
-	while kill -0 $fio 2>/dev/null; do
-		kill_server
-		sleep 0.$((RANDOM % 10))
-		recovers
-		sleep 0.$((RANDOM % 10))
-	done
-	wait $fio || { cat "$BATS_TEST_TMPDIR/fio"; false; }
-	is "$(stat_of 0 failed)" 0
+	servers_die_under_load --offset=$at --size=1M
 	[ "$(stat_of 0 redirected)" -gt 0 ]
 }
 

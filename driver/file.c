@@ -56,49 +56,57 @@ static struct bio *ublk_bpf_bio_at(const struct request *rq, u32 off, u32 *skip)
 	return bio;
 }
 
+/* One vector of all the request's bios, if there is memory for it. */
+static bool ublk_bpf_file_join_bios(struct ublk_bpf_fwd *fwd)
+{
+	struct req_iterator iter;
+	unsigned int nr = 0;
+	struct bio_vec bv;
+
+	if (fwd->bvec)
+		return true;
+	rq_for_each_bvec(bv, fwd->tag->rq, iter)
+		nr++;
+	fwd->bvec = kmalloc_array(nr, sizeof(bv), GFP_NOIO | __GFP_NORETRY | __GFP_NOWARN);
+	if (!fwd->bvec)
+		return false;
+	fwd->nr_bvec = 0;
+	rq_for_each_bvec(bv, fwd->tag->rq, iter)
+		fwd->bvec[fwd->nr_bvec++] = bv;
+	return true;
+}
+
 /*
- * The rest of a range as an iterator: over the bio's own vector when the range
- * lies in one bio, else over one made of all of them.
+ * The rest of a range as an iterator: over the bio's own vector when it lies in one
+ * bio, else over one made of all of them. Where there is no memory for that it ends
+ * with the first bio, and what comes of it is a short read or write.
  */
-static int ublk_bpf_file_iter(struct ublk_bpf_fwd *fwd, struct iov_iter *iter)
+static void ublk_bpf_file_iter(struct ublk_bpf_fwd *fwd, struct iov_iter *iter)
 {
 	const struct ublk_bpf_range *range = &fwd->range;
 	const struct request *rq = fwd->tag->rq;
 	unsigned int dir = req_op(rq) == REQ_OP_WRITE ? ITER_SOURCE : ITER_DEST;
-	struct req_iterator rq_iter;
-	struct bio_vec bv;
+	u32 off = range->off + fwd->done, left = range->bytes - fwd->done, skip;
+	struct bio *bio = ublk_bpf_bio_at(rq, off, &skip);
+	const struct bio_vec *bvec;
+	size_t before, seen = 0;
 	unsigned int nr = 0;
-	struct bio *bio;
-	u32 skip;
 
-	bio = ublk_bpf_bio_at(rq, range->off, &skip);
-	if (bio->bi_iter.bi_size - skip >= range->bytes) {
-		const struct bio_vec *bvec = __bvec_iter_bvec(bio->bi_io_vec, bio->bi_iter);
-		size_t before = ublk_bpf_bvec_done(&bio->bi_iter) + skip;
-		size_t count = before + range->bytes, seen = 0;
-
-		/* bi_vcnt says nothing of a bio that is a clone itself */
-		while (seen < count)
-			seen += bvec[nr++].bv_len;
-		iov_iter_bvec(iter, dir, bvec, nr, count);
-		iov_iter_advance(iter, before + fwd->done);
-		return 0;
+	if (bio->bi_iter.bi_size - skip < left) {
+		if (ublk_bpf_file_join_bios(fwd)) {
+			iov_iter_bvec(iter, dir, fwd->bvec, fwd->nr_bvec, (size_t)off + left);
+			iov_iter_advance(iter, off);
+			return;
+		}
+		left = bio->bi_iter.bi_size - skip;
 	}
-
-	if (!fwd->bvec) {
-		rq_for_each_bvec(bv, rq, rq_iter)
-			nr++;
-		fwd->bvec = kmalloc_array(nr, sizeof(bv), GFP_NOIO);
-		if (!fwd->bvec)
-			return -ENOMEM;
-		nr = 0;
-		rq_for_each_bvec(bv, rq, rq_iter)
-			fwd->bvec[nr++] = bv;
-		fwd->nr_bvec = nr;
-	}
-	iov_iter_bvec(iter, dir, fwd->bvec, fwd->nr_bvec, (size_t)range->off + range->bytes);
-	iov_iter_advance(iter, range->off + fwd->done);
-	return 0;
+	bvec = __bvec_iter_bvec(bio->bi_io_vec, bio->bi_iter);
+	before = ublk_bpf_bvec_done(&bio->bi_iter) + skip;
+	/* bi_vcnt says nothing of a bio that is a clone itself */
+	while (seen < before + left)
+		seen += bvec[nr++].bv_len;
+	iov_iter_bvec(iter, dir, bvec, nr, before + left);
+	iov_iter_advance(iter, before);
 }
 
 static void ublk_bpf_file_end(struct ublk_bpf_fwd *fwd, int err)
@@ -198,10 +206,7 @@ static long ublk_bpf_file_rw(struct ublk_bpf_fwd *fwd, bool nowait)
 	struct iov_iter iter;
 	long ret;
 
-	ret = ublk_bpf_file_iter(fwd, &iter);
-	if (ret)
-		return nowait ? -EAGAIN : ret;
-
+	ublk_bpf_file_iter(fwd, &iter);
 	*iocb = (struct kiocb){
 		.ki_filp	= file,
 		.ki_pos		= fwd->range.pos + fwd->done,

@@ -11,10 +11,7 @@ failslab=/sys/kernel/debug/failslab
 # Our files are linked behind the kernel's, so that one range has all of them.
 setup() {
 	common_setup
-	local ours
-	ours=$(awk '/\[ublk_drv\]/ && $3 ~ /^ublk_bpf_/ && tolower($2) == "t" { print $1 }' /proc/kallsyms | sort)
-	echo "0x$(head -n 1 <<<"$ours")" >$failslab/require-start
-	echo "0x$(tail -n 1 <<<"$ours")" >$failslab/require-end
+	below "$(awk '/\[ublk_drv\]/ && $3 ~ /^ublk_bpf_/ && tolower($2) == "t" { print $1 }' /proc/kallsyms | sort)"
 	echo 32 >$failslab/stacktrace-depth
 	echo N >$failslab/ignore-gfp-wait
 	echo N >$failslab/cache-filter
@@ -28,6 +25,12 @@ teardown() {
 	fresh
 	log_is_clean || status=1
 	return $status
+}
+
+# Only what is called from between the first and the last of the addresses $1 fails.
+below() {
+	echo "0x$(head -n 1 <<<"$1")" >$failslab/require-start
+	echo "0x$(tail -n 1 <<<"$1")" >$failslab/require-end
 }
 
 # From now on, or until stop_failing, $1 of 100 fail; $2 of them at most, -1: any number.
@@ -51,16 +54,16 @@ stop_failing() {
 	[ "$(cat $failslab/times)" = 0 ]
 }
 
-# Run "$@" with the first, second, ... allocation failing until none is left to fail.
-# Each time it works or says what is wrong, and $undo takes back what it did.
+# Run "${@:2}" with the first, second, ... allocation failing until none is left to
+# fail. Each time it works or says $1, and $undo takes back what it did.
 each_fails() {
 	local nr
 	for nr in $(seq 200); do
 		fail_nth "$nr"
-		run "$@"
+		run "${@:2}"
 		stop_failing || break
 		echo "allocation $nr: status $status, $output"
-		[ "$status" -eq 0 ] || has "$output" "annot allocate memory|ENOMEM|out of memory"
+		[ "$status" -eq 0 ] || has "$output" "$1"
 		$undo
 	done
 	[ "$nr" -gt 1 ]
@@ -72,21 +75,21 @@ no_device() { [ ! -e /dev/ublkc0 ] || ublk-bpf del -n 0; }
 
 @test "device_is_added_or_enomem" {
 	undo=no_device
-	each_fails ublk-bpf add loop -n 0 -f /dev/a -q 2
-	each_fails ublk-bpf add loop -n 0 -f /dev/a --recover wait
+	each_fails "Cannot allocate memory" ublk-bpf add loop -n 0 -f /dev/a -q 2
+	each_fails "Cannot allocate memory" ublk-bpf add loop -n 0 -f /dev/a --recover wait
 }
 
 nothing() { :; }
 set_slot() { is "$(ctrl set 0 slot=0 fd=9 9<>/dev/b)" ok; }
 attach() { is "$(ctrl attach 0 prog_id=4711)" ok; }
 detach() { ctrl detach 0; }
-register() { timeout -s KILL 3 "$tools/loader" "$progs/behave.bpf.o" 42 || [ $? = 137 ]; }
+register() { background "$tools/loader" "$progs/behave.bpf.o" 42 && kill -KILL "$background"; }
 
 @test "commands_work_or_are_enomem" {
 	background "$tools/server" 0 SERVE /dev/a
 	background "$tools/loader" "$progs/behave.bpf.o" 4711
 	undo=nothing
-	each_fails set_slot
+	each_fails ENOMEM set_slot
 	undo=detach
 	fail_nth 1
 	run attach
@@ -94,7 +97,7 @@ register() { timeout -s KILL 3 "$tools/loader" "$progs/behave.bpf.o" 42 || [ $? 
 	[ "$status" -eq 0 ] || has "$output" ENOMEM
 	detach
 	undo=nothing
-	each_fails register
+	each_fails ENOMEM register
 }
 
 # $1 of 100 allocations fail while what fio writes is verified.
@@ -118,16 +121,32 @@ verified() {
 	truncate -s 64M /mnt/below/image
 	ublk-bpf add loop -n 0 -f /mnt/below/image
 	verified 10 --size=8M
+	# requests of several bios
+	verified 100 --size=4M --rw=write --bs=4k --iodepth_batch_submit=16
 	ublk-bpf del -n 0
 	umount /mnt/below
 }
 
 @test "io_that_cannot_be_held_is_done_at_once" {
-	ublk-bpf add null -n 0 --delay 5ms
-	fail 50 -1
+	ublk-bpf add null -n 0 -d 256 --delay 100ms
+	udevadm settle
+	held=$(stat_of 0 held)
+	fail 100 -1
+	# 64 are kept for that
 	fio --name=h --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=randwrite \
-		--bs=4k --iodepth=64 --size=8M
+		--bs=4k --iodepth=256 --size=4M
 	echo 0 >$failslab/probability
 	is "$(stat_of 0 failed)" 0
-	[ "$(stat_of 0 held)" -gt 0 ]
+	stat_reaches 0 held $((held + 64))
+	[ "$(stat_of 0 held)" -lt $((held + 1024)) ]
+}
+
+@test "module_is_loaded_or_enomem" {
+	ublk-bpf del -a
+	cat /sys/module/ublk_drv/parameters/hooks >>"$HOOKS"
+	unload
+	below "$(grep -A 1 ' do_one_initcall$' <(sort /proc/kallsyms) | cut -d ' ' -f 1)"
+	undo=unload
+	each_fails "Cannot allocate memory" insmod "build/driver/$(uname -r)/ublk_drv.ko"
+	insmod "build/driver/$(uname -r)/ublk_drv.ko"
 }

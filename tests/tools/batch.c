@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * batch ID PROG_ID
+ * batch ID PROG_ID [FILE]
  *
  * A server in 7.x's batch mode for device ID of 64 MiB, attached to the program
  * PROG_ID; "ready" once the disk is there. Commits all it is given as done, but
- * [40 MiB, 41 MiB), where nobody looks for a signature, once with -EAGAIN. Runs
- * until the device is stopped.
+ * [40 MiB, 41 MiB), where nobody looks for a signature, once with -EAGAIN. With a
+ * FILE, which is in slot 0 too, it reads and writes that. Runs until the device is
+ * stopped.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -50,6 +51,7 @@ static __u16 tags[4][DEPTH];	/* the ring's buffers */
 static struct batch_elem elems[DEPTH];
 static bool again[DEPTH];
 static const struct ublksrv_io_desc *descs;
+static int file = -1;
 
 static void die(const char *what, int err)
 {
@@ -98,10 +100,34 @@ static void give_buffer(unsigned int id)
 	io_uring_buf_ring_advance(buffers, 1);
 }
 
-static int result(unsigned int tag)
+/* Do an I/O of the file, whose data comes and goes by the char device. */
+static int do_io(int fd, unsigned int tag)
+{
+	static char data[512 << 10];
+	const struct ublksrv_io_desc *iod = &descs[tag];
+	off_t at = UBLKSRV_IO_BUF_OFFSET + ((off_t)tag << UBLK_TAG_OFF);
+	ssize_t bytes = iod->nr_sectors << 9;
+	off_t pos = iod->start_sector << 9;
+
+	switch (ublksrv_get_op(iod)) {
+	case UBLK_IO_OP_READ:
+		if (pread(file, data, bytes, pos) != bytes || pwrite(fd, data, bytes, at) != bytes)
+			return -EIO;
+		return bytes;
+	case UBLK_IO_OP_WRITE:
+		if (pread(fd, data, bytes, at) != bytes || pwrite(file, data, bytes, pos) != bytes)
+			return -EIO;
+		return bytes;
+	}
+	return -EOPNOTSUPP;
+}
+
+static int result(int fd, unsigned int tag)
 {
 	const struct ublksrv_io_desc *iod = &descs[tag];
 
+	if (file >= 0)
+		return do_io(fd, tag);
 	again[tag] = !again[tag] && iod->start_sector >> (20 - 9) == 40;
 	return again[tag] ? -EAGAIN : (int)(iod->nr_sectors << 9);
 }
@@ -109,7 +135,7 @@ static int result(unsigned int tag)
 static void commit(int fd, unsigned int id, unsigned int nr)
 {
 	for (unsigned int i = 0; i < nr; i++)
-		elems[i] = (struct batch_elem){ .tag = tags[id][i], .result = result(tags[id][i]) };
+		elems[i] = (struct batch_elem){ .tag = tags[id][i], .result = result(fd, tags[id][i]) };
 	command(fd, IO_COMMIT, nr, sizeof(elems[0]));
 	/* it reads elems while it is submitted */
 	check("commit", io_uring_submit(&ring));
@@ -172,7 +198,7 @@ int main(int argc, char **argv)
 	char path[32];
 	int fd, ret;
 
-	if (argc != 3)
+	if (argc < 3)
 		return 2;
 	info.dev_id = atoi(argv[1]);
 	check("control", ublk_bpf_ctrl_open(&ctrl));
@@ -180,6 +206,12 @@ int main(int argc, char **argv)
 	if ((info.flags & (UBLK_F_BPF | F_BATCH_IO)) != (UBLK_F_BPF | F_BATCH_IO))
 		die("add", -EOPNOTSUPP);
 	check("params", ublk_bpf_set_params(ctrl, info.dev_id, &params));
+	if (argc > 3) {
+		file = open(argv[3], O_RDWR);
+		if (file < 0)
+			die(argv[3], -errno);
+		check("slot", ublk_bpf_set_slot(ctrl, info.dev_id, 0, file, 0));
+	}
 	check("attach", ublk_bpf_attach(ctrl, info.dev_id, strtoul(argv[2], NULL, 0), 0, 0));
 
 	snprintf(path, sizeof(path), "/dev/ublkc%d", info.dev_id);

@@ -26,6 +26,20 @@ teardown() {
 	[ "$(stat_of 0 rerun)" -gt 0 ]
 }
 
+@test "batch_server_copies_its_data_by_the_char_device" {
+	null_blk a 64
+	background $tools/loader $progs/half.bpf.o 77
+	background $tools/batch 0 77 /dev/a
+	udevadm settle
+	seeded
+	fio --name=v --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=randwrite --bs=4k \
+		--size=8M --iodepth=32 --iodepth_batch_submit=16 --verify=crc32c --verify_fatal=1 \
+		--verify_state_save=0 --randseed="$SEED"
+	[ "$(stat_of 0 failed)" = 0 ]
+	stat_reaches 0 redirected 100
+	stat_reaches 0 fwd_inline 100
+}
+
 @test "batch_server_runs_a_daemon_program" {
 	background $tools/loader $progs/daemon.bpf.o 78
 	background $tools/batch 0 78

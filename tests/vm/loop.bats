@@ -239,6 +239,29 @@ sectors_and_flushes() { awk '{ print $7, $16 }' "/sys/block/$1/stat"; }
 	soon [ ! -e /sys/block/ublkb0 ]
 }
 
+@test "slot_is_given_back_when_its_io_has_ended" {
+	null_blk nb 64
+	null_blk slow 64 irqmode=2 completion_nsec=1500000000
+	dev=$(ublk-bpf add loop -n 0 -f /dev/slow)
+	udevadm settle
+	for new in "set 0 slot=0 fd=9" "clear 0 slot=0"; do
+		before=$(stat_of 0 fwd_inline)
+		"$tools/io" "$dev" write 1M 4096 pattern=1 >"$BATS_TEST_TMPDIR/io" 3>&- &
+		soon stat_reaches 0 fwd_inline $((before + 1))
+		is "$(cat "$BATS_TEST_TMPDIR/io")" ""
+		# shellcheck disable=SC2086
+		is "$("$tools/ctrl" $new 9<>/dev/nb)" ok
+		[[ $(</sys/block/slow/inflight) =~ ^\ *0\ *0$ ]]
+		wait $!
+		is "$(cat "$BATS_TEST_TMPDIR/io")" "ok 4096"
+		# what comes later is the new one's, or nobody's
+		[ "$new" = "clear 0 slot=0" ] || is "$("$tools/io" "$dev" write 1M 4096 pattern=2)" "ok 4096"
+		is "$("$tools/ctrl" set 0 slot=0 fd=9 9<>/dev/slow)" ok
+	done
+	is "$("$tools/io" /dev/nb read 1M 4096 pattern=2)" "ok 4096"
+	is "$("$tools/io" /dev/slow read 1M 4096 pattern=1)" "ok 4096"
+}
+
 @test "a_stuck_backing_is_waited_for" {
 	null_blk nb 64
 	dmsetup create stuck --table "0 131072 linear /dev/nb 0"

@@ -55,6 +55,11 @@ verified() {
 	[ "$(stat_of 0 fwd_bytes)" -gt 0 ]
 }
 
+gone() {
+	"$kublk" del -n 0
+	no_background
+}
+
 # The server died or was sent away; another one comes.
 recovered() {
 	for _ in $(seq 100); do
@@ -68,13 +73,87 @@ recovered() {
 
 @test "user_copy" { needs USER_COPY; device -u; verified; }
 
+# 6.12 has the first feature's name, and not what kublk does with it
 @test "zero_copy" { needs SUPPORT_ZERO_COPY AUTO_BUF_REG; device -z; verified; }
 
-@test "a_task_for_each_io" { needs PER_IO_DAEMON; device --nthreads 3 --per_io_tasks; verified; }
+@test "buffers_registered_by_the_driver" { needs AUTO_BUF_REG; device --auto_zc; verified; }
 
-@test "more_tasks_than_queues" { needs PER_IO_DAEMON BATCH_IO; device --batch --nthreads 4; verified; }
+@test "buffers_registered_by_the_driver_or_the_server" {
+	needs AUTO_BUF_REG
+	device --auto_zc -z --auto_zc_fallback
+	verified
+}
 
-@test "batch_io" { needs BATCH_IO; device --batch; verified; }
+@test "shared_memory_of_the_submitter" {
+	needs SHMEM_ZC
+	device --shmem_zc
+	verified
+}
+
+@test "larger_descriptors" { needs IO_DESC_SIZE; device --io_desc_size 64; verified; }
+
+@test "no_partition_scan" { needs NO_AUTO_PART_SCAN; device --no_auto_part_scan; verified; }
+
+@test "a_task_for_each_io" {
+	needs PER_IO_DAEMON
+	for words in "" -u -z --auto_zc; do
+		# shellcheck disable=SC2086
+		device --nthreads 3 --per_io_tasks $words
+		verified
+		gone
+	done
+}
+
+@test "batch_io" {
+	needs BATCH_IO
+	for words in "" "--nthreads 4" -z --auto_zc "--auto_zc --rotate_auto_buf"; do
+		# shellcheck disable=SC2086
+		device --batch $words
+		verified
+		gone
+	done
+}
+
+@test "device_that_grows" {
+	needs UPDATE_SIZE
+	device
+	truncate -s 80M /mnt/below/image
+	"$kublk" update_size -n 0 -s $((80 << 20))
+	is "$(blockdev --getsize64 /dev/ublkb0)" $((80 << 20))
+	before=$(stat_of 0 fwd_bytes)
+	fio --name=v --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=write --bs=64k \
+		--iodepth=8 --offset=64M --size=16M --verify=crc32c --verify_fatal=1 --verify_state_save=0
+	is "$(stat_of 0 failed)" 0
+	[ "$(stat_of 0 fwd_bytes)" -gt "$before" ]
+	[ "$(stat_of 0 redirected)" -gt 0 ]
+}
+
+@test "server_that_is_sent_away_and_comes_again" {
+	needs QUIESCE
+	device -r 1
+	verified
+	fio --name=l --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=randread --bs=4k \
+		--iodepth=16 --time_based --runtime=5 >"$BATS_TEST_TMPDIR/load" 3>&- &
+	load=$!
+	for _ in 1 2 3; do
+		"$kublk" quiesce -n 0
+		recovered -r 1
+	done
+	wait $load || { cat "$BATS_TEST_TMPDIR/load"; false; }
+	verified
+}
+
+@test "only_an_idle_device_is_stopped_safely" {
+	needs SAFE_STOP_DEV
+	device
+	exec 9</dev/ublkb0
+	run "$kublk" stop -n 0 --safe
+	[ "$status" -ne 0 ]
+	verified
+	exec 9>&-
+	"$kublk" stop -n 0 --safe
+	[ ! -e /dev/ublkb0 ]
+}
 
 @test "server_that_wants_to_be_asked_for_data_is_refused" {
 	run "$kublk" add -t loop -n 0 -q 2 -g /mnt/below/image
@@ -93,7 +172,6 @@ recovered() {
 		# shellcheck disable=SC2086
 		recovered $words
 		verified
-		"$kublk" del -n 0
-		no_background
+		gone
 	done
 }

@@ -236,10 +236,12 @@ teardown() {
 	null_blk b 64
 	dmsetup create stuck --table "0 131072 linear /dev/a 0"
 	ublk-bpf add loop -n 0 -f /dev/mapper/stuck
+	udevadm settle
+	before=$(stat_of 0 fwd_inline)
 	dmsetup suspend --noflush --nolockfs stuck
 	dd if=/dev/ublkb0 of=/dev/null bs=4k count=1 iflag=direct &
 	reader=$!
-	until [ "$(stat_of 0 fwd_inline)" -gt 0 ]; do sleep 0.1; done
+	soon stat_reaches 0 fwd_inline $((before + 1))
 	exec 8<>/dev/b
 	run timeout -s KILL 3 "$tools/ctrl" set 0 slot=0 fd=8
 	is "$status" 137

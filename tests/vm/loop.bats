@@ -227,10 +227,12 @@ sectors_and_flushes() { awk '{ print $7, $16 }' "/sys/block/$1/stat"; }
 	dmsetup create stuck --table "0 131072 linear /dev/nb 0"
 	dev=$(ublk-bpf add loop -n 0 -f /dev/mapper/stuck)
 	server=$(ublk-bpf list --json -n 0 | jq '.[0].server_pid')
+	udevadm settle
+	before=$(stat_of 0 fwd_inline)
 	dmsetup suspend --noflush --nolockfs stuck
 	dd if="$dev" of=/dev/null bs=4k count=1 iflag=direct &
 	reader=$!
-	until [ "$(stat_of 0 fwd_inline)" -gt 0 ]; do sleep 0.1; done
+	soon stat_reaches 0 fwd_inline $((before + 1))
 	kill -KILL "$server"
 	soon [ ! -d "/proc/$server" ]
 	# what was sent is not lost with it
@@ -267,6 +269,7 @@ sectors_and_flushes() { awk '{ print $7, $16 }' "/sys/block/$1/stat"; }
 	dmsetup create stuck --table "0 131072 linear /dev/nb 0"
 	dev=$(ublk-bpf add loop -n 0 -f /dev/mapper/stuck)
 	echo 200 >/sys/block/ublkb0/queue/io_timeout
+	udevadm settle
 	dmsetup suspend --noflush --nolockfs stuck
 	dd if="$dev" of=/dev/null bs=4k count=4 iflag=direct,nonblock &
 	reader=$!

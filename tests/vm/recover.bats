@@ -203,9 +203,10 @@ ok 4096"
 @test "device_is_deleted_while_it_forwards" {
 	null_blk slow 64 irqmode=2 completion_nsec=300000000
 	recoverable loop -f /dev/slow --recover wait
+	before=$(stat_of 0 fwd_inline)
 	io /dev/ublkb0 write 1M 4096 >"$BATS_TEST_TMPDIR/io" 3>&- &
 	pending=$!
-	soon stat_reaches 0 fwd_inline 1
+	soon stat_reaches 0 fwd_inline $((before + 1))
 	ublk-bpf del --force -n 0
 	wait $pending
 	is "$(cat "$BATS_TEST_TMPDIR/io")" "ok 4096"

@@ -41,6 +41,7 @@ struct ublk_bpf_queue;
 	S(ALONE_LIST)		\
 	S(FAIL_IO)		\
 	S(QUIESCED)		\
+	S(LAST_SERVER)		\
 	S(START_RECOVERY)	\
 	S(CANCEL_FN)		\
 	S(ALIVE)		\
@@ -87,6 +88,8 @@ void ublk_bpf_do_server_dies(struct ublk_bpf_dev *dev, struct request_queue *q);
 bool ublk_bpf_do_alone(const struct ublk_bpf_queue *q);
 void ublk_bpf_do_quiesced(struct ublk_bpf_dev *dev, struct request_queue *q);
 void ublk_bpf_do_cancel_fn(struct ublk_bpf_queue *q);
+bool ublk_bpf_do_last_server(const struct ublk_bpf_dev *dev, bool open,
+			     struct work_struct *quiesce_work);
 bool ublk_bpf_do_start_recovery(struct ublk_bpf_queue *q);
 bool ublk_bpf_do_alive(struct ublk_bpf_dev *dev);
 void ublk_bpf_do_started(struct ublk_bpf_dev *dev, struct gendisk *disk);
@@ -327,6 +330,20 @@ static inline void ublk_bpf_stop_alone(enum ublk_bpf_site site, const struct ubl
 		return;
 	ublk_bpf_hit(site);
 	blk_mq_quiesce_queue(q);
+}
+
+/*
+ * 6.12: START_USER_RECOVERY. Its commands must not be found by what the end of the last
+ * server has scheduled. @open: the char device is. Return: that server is still there.
+ * May sleep.
+ */
+static inline bool ublk_bpf_last_server(enum ublk_bpf_site site, const struct ublk_bpf_dev *dev,
+					bool open, struct work_struct *quiesce_work)
+{
+	if (!dev)
+		return false;
+	ublk_bpf_hit(site);
+	return ublk_bpf_do_last_server(dev, open, quiesce_work);
 }
 
 /* 6.12: a new server may fetch. Return: it takes no I/O before END_USER_RECOVERY. */

@@ -213,6 +213,9 @@ void ublk_bpf_do_server_dies(struct ublk_bpf_dev *dev, struct request_queue *q)
 		ublk_bpf_do_stopping(dev);
 	if (starting)
 		blk_mq_kick_requeue_list(q);
+	/* START_DEV is over meanwhile; pairs with ublk_bpf_do_started() */
+	if (dev->recover && starting && !READ_ONCE(dev->starting))
+		WRITE_ONCE(dev->stopping, false);
 }
 
 bool ublk_bpf_do_is_starting(const struct ublk_bpf_queue *q)
@@ -231,7 +234,7 @@ void ublk_bpf_do_started(struct ublk_bpf_dev *dev, struct gendisk *disk)
 	ublk_bpf_disable_wbt(disk);
 	WRITE_ONCE(dev->starting, false);
 	if (dev->recover)
-		WRITE_ONCE(dev->stopping, false);
+		smp_store_release(&dev->stopping, false);
 }
 
 u64 ublk_bpf_do_flags(void)
@@ -256,6 +259,21 @@ void ublk_bpf_do_quiesced(struct ublk_bpf_dev *dev, struct request_queue *q)
 	WRITE_ONCE(dev->alone, true);
 	blk_mq_unquiesce_queue(q);
 	blk_mq_kick_requeue_list(q);
+	/* a request is idle before it is on that list */
+	blk_mq_delay_kick_requeue_list(q, 100);
+}
+
+/* See ublk_bpf_last_server(). Who cannot be recovered is told so, not that it is busy. */
+bool ublk_bpf_do_last_server(const struct ublk_bpf_dev *dev, bool open,
+			     struct work_struct *quiesce_work)
+{
+	if (!dev->recover)
+		return false;
+	if (open)
+		return true;
+	smp_rmb();	/* pairs with ublk_ch_release(): what it scheduled is seen */
+	flush_work(quiesce_work);
+	return false;
 }
 
 /* See ublk_bpf_start_recovery(). Under ub->mutex. */
@@ -499,6 +517,9 @@ int ublk_bpf_do_init(void)
 	err = ublk_bpf_hold_init();
 	if (err)
 		goto forward_exit;
+	err = ublk_bpf_slot_init();
+	if (err)
+		goto hold_exit;
 
 	/* without BTF in the module this succeeds and registers nothing */
 	if (!IS_ENABLED(CONFIG_DEBUG_INFO_BTF_MODULES))
@@ -506,10 +527,12 @@ int ublk_bpf_do_init(void)
 	err = ublk_bpf_ops_init();
 	if (err) {
 		pr_err("ublk_bpf: cannot register struct ublk_bpf_ops: %d\n", err);
-		goto hold_exit;
+		goto slot_exit;
 	}
 	return 0;
 
+slot_exit:
+	ublk_bpf_slot_exit();
 hold_exit:
 	ublk_bpf_hold_exit();
 forward_exit:
@@ -519,6 +542,7 @@ forward_exit:
 
 void ublk_bpf_exit(void)
 {
+	ublk_bpf_slot_exit();
 	ublk_bpf_hold_exit();
 	ublk_bpf_forward_exit();
 }

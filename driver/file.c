@@ -175,7 +175,7 @@ static void ublk_bpf_file_done(struct ublk_bpf_fwd *fwd, long ret)
 			ublk_bpf_file_end(fwd, -EIO);
 			return;
 		}
-	} else if (!ret || fwd->done & (backing->block - 1) ||
+	} else if (!ret || (ret < fwd->asked && fwd->done & (backing->block - 1)) ||
 		   fwd->range.pos + fwd->done >= i_size_read(file_inode(backing->file))) {
 		ublk_bpf_file_zero(fwd);
 		ublk_bpf_file_end(fwd, 0);
@@ -207,6 +207,7 @@ static long ublk_bpf_file_rw(struct ublk_bpf_fwd *fwd, bool nowait)
 	long ret;
 
 	ublk_bpf_file_iter(fwd, &iter);
+	fwd->asked = iov_iter_count(&iter);
 	*iocb = (struct kiocb){
 		.ki_filp	= file,
 		.ki_pos		= fwd->range.pos + fwd->done,

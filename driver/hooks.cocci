@@ -325,10 +325,16 @@ symbol UBLK_BPF_SITE_START_RECOVERY;
  }
 
 // A server that died before it had fetched must not be the last: 6.12 puts a task
-// for each queue, and wants one queue ready at least.
+// for each queue, and wants one queue ready at least. What the last one's end has
+// scheduled must not find the next one's commands.
 @recover_again@
+symbol UBLK_BPF_SITE_LAST_SERVER;
 @@
  ublk_ctrl_start_recovery(...) {
+ 	...
++	if (ublk_bpf_last_server(UBLK_BPF_SITE_LAST_SERVER, ub->bpf, test_bit(UB_STATE_OPEN, &ub->state), &ub->quiesce_work))
++		return -EBUSY;
+ 	mutex_lock(&ub->mutex);
  	...
 -	if (!ub->nr_queues_ready)
 +	if (!ub->bpf && !ub->nr_queues_ready)
@@ -359,6 +365,18 @@ symbol UBLK_BPF_SITE_END_RECOVERY;
  	...
 +	ublk_bpf_end_recovery(UBLK_BPF_SITE_END_RECOVERY, ub->bpf);
  	blk_mq_kick_requeue_list(ub->ub_disk->queue);
+ 	...
+ }
+
+// A queue has a task only when it has fetched all of its commands.
+@half_fetched@
+symbol task;
+@@
+ ublk_uring_cmd_cancel_fn(...) {
+ 	...
+-	if (WARN_ON_ONCE(task && task != ubq->ubq_daemon))
++	if (WARN_ON_ONCE(task && task != ubq->ubq_daemon && (ubq->ubq_daemon || !ubq->bpf)))
+ 		return;
  	...
  }
 
@@ -410,6 +428,7 @@ symbol i, aborted;
 +			schedule_work(ublk_nosrv_should_stop_dev(ub) ? &ub->stop_work : &ub->quiesce_work);
 +		spin_unlock(&ub->lock);
 +	}
++	smp_mb__before_atomic();	/* pairs with ublk_bpf_last_server() */
  	clear_bit(UB_STATE_OPEN, &ub->state);
  	...
  }

@@ -57,6 +57,13 @@ enum ublk_bpf_hold_end {
 	UBLK_BPF_HOLD_CUT,	/* taken from its program: likewise, without its ranges */
 };
 
+/* Is the program of an attachment to be ejected? */
+enum ublk_bpf_eject {
+	UBLK_BPF_EJECT_NONE,
+	UBLK_BPF_EJECT_NAMED,	/* somebody writes down which one and why */
+	UBLK_BPF_EJECT_NEEDED,
+};
+
 /* What is submitted, and ended, in one go. */
 struct ublk_bpf_plug {
 	struct blk_plug		plug;
@@ -101,6 +108,7 @@ struct ublk_bpf_fwd {
 	struct kiocb		iocb;
 	struct bio_vec		*bvec;	/* NULL: the bio's own */
 	unsigned int		nr_bvec;
+	u32			asked;	/* bytes, of the file */
 	u32			done;	/* bytes */
 };
 
@@ -133,6 +141,7 @@ struct ublk_bpf_tag {
 	bool			asking;		/* a queue callback runs */
 	bool			held_ranges;	/* recorded through the hold, and sent */
 	bool			hold_late;	/* it had ended after its time */
+	bool			rerun;		/* the server has said -EAGAIN */
 	u8			hold_end;	/* enum ublk_bpf_hold_end */
 	u32			held_covered;	/* by ranges of both kinds */
 	unsigned long		held_since;	/* jiffies, of the first hold */
@@ -190,7 +199,7 @@ struct ublk_bpf_dev {
 	struct blk_mq_tag_set		*set;
 	unsigned int			pdu;		/* where struct ublk_bpf_pdu starts */
 	struct work_struct		eject_work;
-	bool				ejecting;	/* set once; cleared by attach, ops_lock */
+	u32				ejecting;	/* enum ublk_bpf_eject; NONE by ops_lock */
 	u64				eject_seq;	/* whom */
 	char				eject_reason[UBLK_BPF_REASON_SIZE];
 	struct lock_class_key		fq_lock_key;	/* of its flush queues, for lockdep */
@@ -199,10 +208,15 @@ struct ublk_bpf_dev {
 	struct ublk_bpf_queue		queues[] __counted_by(nr_queues);
 };
 
-/* What stays with a request when it is asked about again, by another tag perhaps. */
+/*
+ * What stays with a request when it is asked about again, by another tag perhaps. Valid
+ * with RQF_DONTPREP.
+ */
 struct ublk_bpf_pdu {
-	unsigned long	held_since;	/* jiffies; valid with RQF_DONTPREP */
-	u64		attach_seq;	/* of who held it */
+	u64		attach_seq;	/* of who held it, 0: nobody */
+	unsigned long	held_since;	/* jiffies */
+	bool		rerun;		/* asked after the server's -EAGAIN, and held then */
+	bool		served;		/* the server has had it */
 };
 
 static inline struct ublk_bpf_tag *ublk_bpf_io_tag(const struct ublk_bpf_io *io)
@@ -303,6 +317,8 @@ int ublk_bpf_clear_slot(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot)
 int ublk_bpf_get_slot(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot, s32 __user *to);
 void ublk_bpf_clear_slots(struct ublk_bpf_dev *dev);
 struct ublk_bpf_backing *ublk_bpf_backing_tryget(struct ublk_bpf_dev *dev, u32 slot);
+int ublk_bpf_slot_init(void);
+void ublk_bpf_slot_exit(void);
 
 extern struct workqueue_struct *ublk_bpf_wq;		/* I/O */
 extern struct workqueue_struct *ublk_bpf_free_wq;	/* backings: never behind I/O */

@@ -166,6 +166,18 @@ static struct ublk_bpf_pdu *ublk_bpf_rq_pdu(const struct ublk_bpf_tag *tag)
 	return blk_mq_rq_to_pdu(tag->rq) + tag->q->dev->pdu;
 }
 
+/* The same to be written, zeroes at first. */
+static struct ublk_bpf_pdu *ublk_bpf_make_pdu(const struct ublk_bpf_tag *tag)
+{
+	struct ublk_bpf_pdu *pdu = ublk_bpf_rq_pdu(tag);
+
+	if (!(tag->rq->rq_flags & RQF_DONTPREP)) {
+		*pdu = (struct ublk_bpf_pdu){};
+		tag->rq->rq_flags |= RQF_DONTPREP;
+	}
+	return pdu;
+}
+
 /*
  * When it was first held stays with a request that its program is asked about
  * again; another program begins anew. Context: a queue callback.
@@ -182,18 +194,40 @@ void ublk_bpf_note_held(struct ublk_bpf_tag *tag)
 /* Before a request of which nothing was done goes back to its queue. */
 static void ublk_bpf_keep_held(struct ublk_bpf_tag *tag)
 {
-	struct ublk_bpf_pdu *pdu = ublk_bpf_rq_pdu(tag);
+	struct ublk_bpf_pdu *pdu = ublk_bpf_make_pdu(tag);
 
 	pdu->held_since = tag->held_since;
 	pdu->attach_seq = tag->attach_seq;
-	tag->rq->rq_flags |= RQF_DONTPREP;
+	pdu->rerun = tag->rerun;
 }
 
 /* Something was done of it, or it is the server's now: that is no holding. */
 static void ublk_bpf_forget_held(struct ublk_bpf_tag *tag)
 {
-	if (unlikely(tag->rq->rq_flags & RQF_DONTPREP))
+	if (unlikely(tag->rq->rq_flags & RQF_DONTPREP)) {
 		ublk_bpf_rq_pdu(tag)->attach_seq = 0;
+		ublk_bpf_rq_pdu(tag)->rerun = false;
+	}
+}
+
+/* The server has had it, and it comes again: that one has died. */
+static bool ublk_bpf_was_served(struct ublk_bpf_tag *tag, struct request *rq)
+{
+	tag->rq = rq;
+	return rq->rq_flags & RQF_DONTPREP && ublk_bpf_rq_pdu(tag)->served;
+}
+
+static void ublk_bpf_note_served(struct ublk_bpf_tag *tag, struct request *rq)
+{
+	tag->rq = rq;
+	if (tag->q->dev->recover)
+		ublk_bpf_make_pdu(tag)->served = true;
+}
+
+/* Was it held when it was asked about after the server's -EAGAIN? */
+static bool ublk_bpf_was_rerun(const struct ublk_bpf_tag *tag)
+{
+	return unlikely(tag->rq->rq_flags & RQF_DONTPREP) && ublk_bpf_rq_pdu(tag)->rerun;
 }
 
 /* Of an I/O that is held. */
@@ -226,8 +260,6 @@ static s64 ublk_bpf_held_result(struct ublk_bpf_tag *tag, unsigned long flags, b
 	*again = !covered;
 	if (*again)
 		ublk_bpf_keep_held(tag);
-	else
-		ublk_bpf_forget_held(tag);
 	return covered;
 }
 
@@ -267,6 +299,9 @@ static bool ublk_bpf_finish(struct ublk_bpf_tag *tag, struct io_comp_batch *iob)
 			ublk_bpf_count(dev, done_bytes, res);
 		}
 	}
+
+	if (res >= 0 && res < tag->bytes && !again)
+		ublk_bpf_forget_held(tag);
 
 	/* from here on the tag may serve another I/O */
 	if (again) {
@@ -384,12 +419,13 @@ static unsigned int ublk_bpf_run_held(struct ublk_bpf_tag *tag, bool gone)
 /*
  * Ask the program about an I/O until all of it is taken or redirected.
  *
- * Context: task, may sleep. @server: in the server's task.
+ * Context: task, may sleep. @server: in the server's task. @rerun: since the server
+ * has said -EAGAIN.
  * Return: UBLK_BPF_ASKED when the I/O is ours or has ended, UBLK_BPF_SERVER to
  * hand it over, UBLK_BPF_GONE when it has to fail and was not asked about.
  */
 static enum ublk_bpf_answer ublk_bpf_run(struct ublk_bpf_tag *tag, struct request *rq,
-					 bool daemon, bool server)
+					 bool daemon, bool server, bool rerun)
 {
 	struct ublk_bpf_plug *batch = READ_ONCE(tag->batch);
 	struct ublk_bpf_dev *dev = tag->q->dev;
@@ -399,6 +435,7 @@ static enum ublk_bpf_answer ublk_bpf_run(struct ublk_bpf_tag *tag, struct reques
 	unsigned long ret = 0;
 
 	ublk_bpf_start_io(tag, rq, server);
+	tag->rerun = rerun || ublk_bpf_was_rerun(tag);
 	WRITE_ONCE(tag->batch, NULL);
 	do {
 		tag->asking = true;
@@ -443,6 +480,11 @@ static enum ublk_bpf_answer ublk_bpf_run(struct ublk_bpf_tag *tag, struct reques
 	}
 	if (!ublk_bpf_finish(tag, batch ? &batch->iob : NULL))
 		return UBLK_BPF_ASKED;
+	/* the caller fails what is redirected by a rerun; this was one, and held */
+	if (unlikely(tag->rerun && !rerun)) {
+		ublk_bpf_fail_rq(dev, rq, -EIO, server);
+		return UBLK_BPF_ASKED;
+	}
 	ublk_bpf_forget_held(tag);
 	return UBLK_BPF_SERVER;
 }
@@ -450,14 +492,18 @@ static enum ublk_bpf_answer ublk_bpf_run(struct ublk_bpf_tag *tag, struct reques
 /*
  * A request is for the server, which is gone. It waits for the next one, and so does
  * its tag. Where a program goes on with the others at most half of a queue's tags do,
- * or the only one.
+ * or the only one; what the last server had is not to be lost for that.
  */
 static void ublk_bpf_wait_for_server(struct ublk_bpf_tag *tag, struct request *rq)
 {
 	struct ublk_bpf_queue *q = tag->q;
 	struct ublk_bpf_dev *dev = q->dev;
-	unsigned int most = ublk_bpf_has_queue_io_cmd(dev) ? max(dev->depth / 2, 1U) : dev->depth;
+	unsigned int depth = min_t(unsigned int, dev->depth, rq->q->nr_requests);
+	unsigned int most = ublk_bpf_has_queue_io_cmd(dev) ? max(depth / 2, 1U) : depth;
 	bool is_back, waits = false;
+
+	if (ublk_bpf_was_served(tag, rq))
+		most = UINT_MAX;
 
 	spin_lock(&q->wait_lock);
 	is_back = !READ_ONCE(*q->canceling);
@@ -519,15 +565,17 @@ bool ublk_bpf_do_queue_rq(struct ublk_bpf_queue *q, struct request *rq)
 {
 	struct ublk_bpf_tag *tag = &q->tags[rq->tag];
 
-	switch (ublk_bpf_run(tag, rq, false, false)) {
+	switch (ublk_bpf_run(tag, rq, false, false, false)) {
 	case UBLK_BPF_ASKED:
 		return true;
 	case UBLK_BPF_GONE:
 		ublk_bpf_fail_rq(q->dev, rq, -EOPNOTSUPP, false);
 		return true;
 	default:
-		if (likely(!smp_load_acquire(q->canceling)))
+		if (likely(!smp_load_acquire(q->canceling))) {
+			ublk_bpf_note_served(tag, rq);
 			return false;
+		}
 		ublk_bpf_wait_for_server(tag, rq);
 		return true;
 	}
@@ -536,7 +584,7 @@ bool ublk_bpf_do_queue_rq(struct ublk_bpf_queue *q, struct request *rq)
 /* See ublk_bpf_dispatch_rq(). */
 bool ublk_bpf_do_dispatch_rq(struct ublk_bpf_queue *q, struct request *rq)
 {
-	switch (ublk_bpf_run(&q->tags[rq->tag], rq, true, true)) {
+	switch (ublk_bpf_run(&q->tags[rq->tag], rq, true, true, false)) {
 	case UBLK_BPF_ASKED:
 		return true;
 	case UBLK_BPF_GONE:
@@ -562,7 +610,7 @@ bool ublk_bpf_do_complete_rq(struct request *rq, int *res)
 
 	q = &dev->queues[rq->mq_hctx->queue_num];
 	ublk_bpf_count(dev, rerun, 1);
-	switch (ublk_bpf_run(&q->tags[rq->tag], rq, !ublk_bpf_has_queue_io_cmd(dev), true)) {
+	switch (ublk_bpf_run(&q->tags[rq->tag], rq, !ublk_bpf_has_queue_io_cmd(dev), true, true)) {
 	case UBLK_BPF_ASKED:
 		return true;
 	case UBLK_BPF_GONE:

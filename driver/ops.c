@@ -203,7 +203,7 @@ int ublk_bpf_attach(struct ublk_bpf_dev *dev, const struct ublk_bpf_attach *arg)
 		dev->attach_flags = arg->flags;
 		dev->prog_id = arg->prog_id;
 		dev->state = UBLK_BPF_STATE_ATTACHED;
-		dev->ejecting = false;
+		dev->ejecting = UBLK_BPF_EJECT_NONE;
 		dev->attach_seq++;
 		WRITE_ONCE(dev->fail, false);
 		WRITE_ONCE(dev->has_release, prog->ops->release_io_cmd);
@@ -292,13 +292,15 @@ int ublk_bpf_detach(struct ublk_bpf_dev *dev)
  */
 void ublk_bpf_eject(struct ublk_bpf_dev *dev, const struct ublk_bpf_tag *tag)
 {
-	if (tag->attach_seq != READ_ONCE(dev->attach_seq) || cmpxchg(&dev->ejecting, false, true))
+	if (tag->attach_seq != READ_ONCE(dev->attach_seq) ||
+	    cmpxchg(&dev->ejecting, UBLK_BPF_EJECT_NONE, UBLK_BPF_EJECT_NAMED))
 		return;
 	dev->eject_seq = tag->attach_seq;
 	scnprintf(dev->eject_reason, sizeof(dev->eject_reason),
 		  "held an I/O for more than %u ms (operation %u, sector %llu)",
 		  jiffies_to_msecs(tag->rq->timeout), tag->iod.op_flags & 0xff,
 		  tag->iod.start_sector);
+	smp_store_release(&dev->ejecting, UBLK_BPF_EJECT_NEEDED);
 	queue_work(ublk_bpf_free_wq, &dev->eject_work);
 }
 
@@ -309,18 +311,23 @@ void ublk_bpf_eject_work(struct work_struct *work)
 
 	mutex_lock(&ublk_bpf_ops_lock);
 	seq = dev->attach_seq;
-	if (dev->eject_seq != seq)
-		dev->ejecting = false;	/* that one has gone */
-	if (dev->state != UBLK_BPF_STATE_ATTACHED || !dev->ejecting) {
-		mutex_unlock(&ublk_bpf_ops_lock);
-		return;
+	if (smp_load_acquire(&dev->ejecting) != UBLK_BPF_EJECT_NEEDED)
+		goto unlock;
+	if (dev->eject_seq != seq) {
+		dev->ejecting = UBLK_BPF_EJECT_NONE;	/* that one has gone */
+		goto unlock;
 	}
+	if (dev->state != UBLK_BPF_STATE_ATTACHED)
+		goto unlock;
 	pr_warn("ublk_bpf: dev %d: program %u ejected: %s\n", dev->dev_id, dev->prog_id,
 		dev->eject_reason);
 	ublk_bpf_lose_prog(dev, UBLK_BPF_STATE_EJECTED);
 	mutex_unlock(&ublk_bpf_ops_lock);
 
 	ublk_bpf_unlink_later(dev, seq);
+	return;
+unlock:
+	mutex_unlock(&ublk_bpf_ops_lock);
 }
 
 static int ublk_bpf_reg(void *kdata, struct bpf_link *link)

@@ -26,9 +26,9 @@ struct ublk_bpf_backing *ublk_bpf_backing_tryget(struct ublk_bpf_dev *dev, u32 s
 	if (slot >= UBLK_BPF_MAX_SLOTS)
 		return NULL;
 	rcu_read_lock();
-	backing = rcu_dereference(dev->slots[slot]);
-	if (backing && !percpu_ref_tryget_live(&backing->ref))
-		backing = NULL;
+	do {	/* one that is dead is not in the slot any more */
+		backing = rcu_dereference(dev->slots[slot]);
+	} while (backing && !percpu_ref_tryget_live(&backing->ref));
 	rcu_read_unlock();
 	return backing;
 }
@@ -183,7 +183,7 @@ static unsigned int ublk_bpf_disk_dma_alignment(struct ublk_bpf_dev *dev)
 static bool ublk_bpf_waits_for_server(const struct ublk_bpf_dev *dev)
 {
 	for (unsigned int i = 0; i < dev->nr_queues; i++)
-		if (dev->queues[i].canceling && READ_ONCE(*dev->queues[i].canceling))
+		if (READ_ONCE(*dev->queues[i].canceling) || READ_ONCE(dev->queues[i].nr_waiting))
 			return true;
 	return false;
 }
@@ -205,12 +205,27 @@ static struct gendisk *ublk_bpf_get_disk(struct ublk_bpf_dev *dev)
 	return disk;
 }
 
-/*
- * Forget what was read of the disk and its partitions. Dirty pages stay. Context: not
- * under ub->mutex, a page may wait for a server that wants it.
- */
-static void ublk_bpf_drop_cache(struct gendisk *disk)
+/* What is dropped waits for pages that are read, so a worker does it. */
+struct ublk_bpf_drop {
+	struct work_struct	work;
+	struct gendisk		*disk;	/* holds a reference */
+	struct completion	done;
+	refcount_t		ref;	/* the worker's and the command's */
+};
+
+static struct workqueue_struct *ublk_bpf_drop_wq;
+
+static void ublk_bpf_put_drop(struct ublk_bpf_drop *drop)
 {
+	if (refcount_dec_and_test(&drop->ref))
+		kfree(drop);
+}
+
+/* Forget what was read of the disk and its partitions. Dirty pages stay. */
+static void ublk_bpf_drop_work(struct work_struct *work)
+{
+	struct ublk_bpf_drop *drop = container_of(work, struct ublk_bpf_drop, work);
+	struct gendisk *disk = drop->disk;
 	struct block_device *part;
 	unsigned long i;
 
@@ -224,6 +239,40 @@ static void ublk_bpf_drop_cache(struct gendisk *disk)
 		rcu_read_lock();
 	}
 	rcu_read_unlock();
+
+	put_disk(disk);
+	complete(&drop->done);
+	ublk_bpf_put_drop(drop);
+}
+
+static struct ublk_bpf_drop *ublk_bpf_alloc_drop(void)
+{
+	struct ublk_bpf_drop *drop = kzalloc(sizeof(*drop), GFP_KERNEL);
+
+	if (!drop)
+		return NULL;
+	INIT_WORK(&drop->work, ublk_bpf_drop_work);
+	init_completion(&drop->done);
+	refcount_set(&drop->ref, 1);
+	return drop;
+}
+
+/*
+ * Drop the cache of a disk, if there is one: takes over both. Context: task, sleeps
+ * until that is done, or it is killed, after which it is done all the same.
+ */
+static int ublk_bpf_drop_cache(struct ublk_bpf_drop *drop, struct gendisk *disk)
+{
+	int err = 0;
+
+	if (disk) {
+		drop->disk = disk;
+		refcount_inc(&drop->ref);
+		queue_work(ublk_bpf_drop_wq, &drop->work);
+		err = wait_for_completion_killable(&drop->done) ? -EINTR : 0;
+	}
+	ublk_bpf_put_drop(drop);
+	return err;
 }
 
 #define UBLK_BPF_MAX_STACK	16	/* devices on devices */
@@ -280,6 +329,7 @@ static int ublk_bpf_check_backing(struct ublk_bpf_dev *dev, const struct ublk_bp
 int ublk_bpf_set_slot(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot, int fd, u32 flags)
 {
 	struct ublk_bpf_backing *backing;
+	struct ublk_bpf_drop *drop = NULL;
 	struct gendisk *disk = NULL;
 	bool replaced = false;
 	struct file *file;
@@ -290,33 +340,46 @@ int ublk_bpf_set_slot(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot, i
 	file = fget(fd);
 	if (!file)
 		return -EBADF;
+	if (flags & UBLK_BPF_SLOT_DROP_CACHE) {
+		drop = ublk_bpf_alloc_drop();
+		if (!drop) {
+			err = -ENOMEM;
+			goto put_file;
+		}
+	}
 	backing = ublk_bpf_backing_alloc(dev, file);
 	if (IS_ERR(backing)) {
-		fput(file);
-		return PTR_ERR(backing);
+		err = PTR_ERR(backing);
+		goto free_drop;
 	}
 
 	mutex_lock(mutex);
+	if (drop)
+		disk = ublk_bpf_get_disk(dev);
 	mutex_lock(&ublk_bpf_stack_lock);
-	err = flags & UBLK_BPF_SLOT_DROP_CACHE && ublk_bpf_waits_for_server(dev) ? -EBUSY :
-	      ublk_bpf_check_backing(dev, backing);
+	err = disk && ublk_bpf_waits_for_server(dev) ? -EBUSY : ublk_bpf_check_backing(dev, backing);
 	if (!err)
 		replaced = ublk_bpf_swap_slot(dev, slot, backing);
 	mutex_unlock(&ublk_bpf_stack_lock);
-	if (!err && flags & UBLK_BPF_SLOT_DROP_CACHE)
-		disk = ublk_bpf_get_disk(dev);
 	mutex_unlock(mutex);
 	if (err) {
 		ublk_bpf_backing_drop(backing);
+		if (disk)
+			put_disk(disk);
+		kfree(drop);
 		return err;
 	}
 
 	if (replaced)
 		err = ublk_bpf_wait_dying(dev);
-	if (disk) {
-		ublk_bpf_drop_cache(disk);
-		put_disk(disk);
-	}
+	if (drop)
+		err = ublk_bpf_drop_cache(drop, disk) ?: err;
+	return err;
+
+free_drop:
+	kfree(drop);
+put_file:
+	fput(file);
 	return err;
 }
 
@@ -373,4 +436,15 @@ void ublk_bpf_clear_slots(struct ublk_bpf_dev *dev)
 	for (u32 slot = 0; slot < UBLK_BPF_MAX_SLOTS; slot++)
 		ublk_bpf_swap_slot(dev, slot, NULL);
 	wait_var_event(&dev->dying_slots, !atomic_read(&dev->dying_slots));
+}
+
+int ublk_bpf_slot_init(void)
+{
+	ublk_bpf_drop_wq = alloc_workqueue("ublk_bpf_drop", WQ_UNBOUND, 0);
+	return ublk_bpf_drop_wq ? 0 : -ENOMEM;
+}
+
+void ublk_bpf_slot_exit(void)
+{
+	destroy_workqueue(ublk_bpf_drop_wq);
 }

@@ -114,6 +114,8 @@ static unsigned long other(struct ublk_bpf_io *io, const struct ublksrv_io_desc 
 		return CONTINUE | 4096;
 	case HOLD_DAEMON:
 		return REDIRECT;
+	case HOLD_AGAIN:
+		return nth == 1 ? ~0UL : REDIRECT;
 	case HOLD_STEP_REDIRECT:
 		return off ? REDIRECT : ~0UL;
 	case HOLD_COMPLETED:
@@ -190,6 +192,7 @@ unsigned long BPF_PROG(hold_queue, struct ublk_bpf_io *io, unsigned int off)
 		return QUEUED;
 	case HOLD_KEEP:
 	case HOLD_PART:
+	case HOLD_AGAIN:
 		put(mib, h, bytes);
 		return QUEUED;
 	case HOLD_CHAIN:

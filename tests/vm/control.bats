@@ -241,12 +241,17 @@ teardown() {
 	dmsetup suspend --noflush --nolockfs stuck
 	dd if=/dev/ublkb0 of=/dev/null bs=4k count=1 iflag=direct &
 	reader=$!
-	soon stat_reaches 0 fwd_inline $((before + 1))
+	dd if=/dev/ublkb0 of=/dev/null bs=4k count=1 &
+	buffered=$!
+	soon stat_reaches 0 fwd_inline $((before + 2))
 	exec 8<>/dev/b
 	run timeout -s KILL 3 "$tools/ctrl" set 0 slot=0 fd=8
 	is "$status" 137
 	# the slot is changed all the same
 	is "$(ctrl get 0 slot=0 same=8)" "ok same"
+	# nor for a page that is being read
+	run timeout -s KILL 3 "$tools/ctrl" set 0 slot=0 fd=8 flags=1
+	is "$status" 137
 	exec 8<&-
 	run timeout -s KILL 3 "$tools/ctrl" clear 0 slot=0
 	is "$status" 137
@@ -254,6 +259,7 @@ teardown() {
 	kill -0 $reader
 	dmsetup resume stuck
 	wait $reader
+	wait $buffered
 	ublk-bpf del -n 0
 	dmsetup remove stuck
 }

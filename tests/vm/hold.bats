@@ -137,6 +137,27 @@ it_is() {
 	it_is "ok 8192 done=1 done_bytes=8192 held=2 order=1313"
 }
 
+@test "second_redirect_after_eagain_is_eio_also_when_it_was_held_between" {
+	apart ONCE 0 hold_only_ops
+	held_io HOLD_AGAIN write 8192
+	is "$(act release $key)" ok
+	it_is "EIO redirected=1 rerun=1 failed=1 held=1 order=111"
+}
+
+@test "time_of_a_hold_begins_anew_when_bytes_have_completed" {
+	apart SERVE 0 hold_only_ops
+	echo 6000 >/sys/block/ublkb0/queue/io_timeout
+	held_io HOLD_KEEP write 16384
+	sleep 4
+	is "$(act release $key)" ok
+	is "$(act complete $key 8192)" ok
+	sleep 4
+	is "$(act release $key)" ok
+	is "$(act complete $key 8192)" ok
+	it_is "ok 16384 done=2 done_bytes=16384 held=4 order=1111"
+	has "$(ctrl stats 0)" state=1
+}
+
 @test "hold_can_be_let_go_and_the_io_redirected" {
 	device
 	is "$(do_io HOLD_LET_GO_REDIRECT write 8192 pattern=3)" "ok 8192 redirected=1 held=1 order=1323"
@@ -403,8 +424,6 @@ it_is() {
 }
 
 @test "device_is_deleted_while_its_partitions_are_read" {
-	[ "$KERNEL" != 6.12 ] ||
-		skip "6.12 reads partitions in START_DEV, which the server itself waits for: until the time-out"
 	fresh
 	for end in del kill; do
 		ublk-bpf add prog -n 0 -o "$progs/hold_all.bpf.o" >"$BATS_TEST_TMPDIR/add" 2>&1 3>&- &

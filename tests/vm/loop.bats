@@ -243,7 +243,7 @@ sectors_and_flushes() { awk '{ print $7, $16 }' "/sys/block/$1/stat"; }
 
 @test "slot_is_given_back_when_its_io_has_ended" {
 	null_blk nb 64
-	null_blk slow 64 irqmode=2 completion_nsec=1500000000
+	null_blk slow 64 irqmode=2 completion_nsec=400000000
 	dev=$(ublk-bpf add loop -n 0 -f /dev/slow)
 	udevadm settle
 	for new in "set 0 slot=0 fd=9" "clear 0 slot=0"; do
@@ -262,6 +262,23 @@ sectors_and_flushes() { awk '{ print $7, $16 }' "/sys/block/$1/stat"; }
 	done
 	is "$("$tools/io" /dev/nb read 1M 4096 pattern=2)" "ok 4096"
 	is "$("$tools/io" /dev/slow read 1M 4096 pattern=1)" "ok 4096"
+}
+
+@test "no_io_fails_when_slots_are_replaced_under_load" {
+	null_blk nb 64
+	null_blk nc 64
+	ublk-bpf add loop -n 0 -f /dev/nb
+	fio --name=l --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=randrw --bs=4k \
+		--iodepth=16 --time_based --runtime=5 >"$BATS_TEST_TMPDIR/fio" 2>&1 3>&- &
+	fio=$!
+	exec 8<>/dev/nb 9<>/dev/nc
+	while kill -0 $fio 2>/dev/null; do
+		is "$("$tools/ctrl" set 0 slot=0 fd=9)" ok
+		is "$("$tools/ctrl" set 0 slot=0 fd=8)" ok
+	done
+	exec 8<&- 9<&-
+	wait $fio || { cat "$BATS_TEST_TMPDIR/fio"; false; }
+	is "$(stat_of 0 failed)" 0
 }
 
 @test "a_stuck_backing_is_waited_for" {

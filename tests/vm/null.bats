@@ -51,7 +51,7 @@ load common
 }
 
 @test "device_whose_io_is_delayed_is_deleted_at_once" {
-	dev=$(ublk-bpf add null -n 0 -s 64M --delay 5s)
+	dev=$(ublk-bpf add null -n 0 -s 64M --delay 2s)
 	dd if="$dev" of=/dev/null bs=4k count=1 iflag=direct &
 	reader=$!
 	until [ "$(stat_of 0 held)" -gt 0 ]; do sleep 0.1; done

@@ -44,10 +44,10 @@ device() {
 verified() {
 	local words
 	seeded
-	for words in "--bs=4k --iodepth=1 --io_size=512k" "--bs=4k --iodepth=32" "--bs=64k --iodepth=8"; do
+	for words in "--bs=4k --iodepth=1 --io_size=256k" "--bs=4k --iodepth=32" "--bs=64k --iodepth=8"; do
 		# shellcheck disable=SC2086
 		fio --name=v --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=randwrite \
-			--iodepth_batch_submit=16 --size=8M --verify=crc32c --verify_fatal=1 \
+			--iodepth_batch_submit=16 --size="${size:-8M}" --verify=crc32c --verify_fatal=1 \
 			--verify_state_save=0 --randseed="$SEED" $words
 	done
 	is "$(stat_of 0 failed)" 0
@@ -78,12 +78,6 @@ recovered() {
 
 @test "buffers_registered_by_the_driver" { needs AUTO_BUF_REG; device --auto_zc; verified; }
 
-@test "buffers_registered_by_the_driver_or_the_server" {
-	needs AUTO_BUF_REG
-	device --auto_zc -z --auto_zc_fallback
-	verified
-}
-
 @test "shared_memory_of_the_submitter" {
 	needs SHMEM_ZC
 	device --shmem_zc
@@ -96,6 +90,7 @@ recovered() {
 
 @test "a_task_for_each_io" {
 	needs PER_IO_DAEMON
+	size=2M
 	for words in "" -u -z --auto_zc; do
 		# shellcheck disable=SC2086
 		device --nthreads 3 --per_io_tasks $words
@@ -106,6 +101,7 @@ recovered() {
 
 @test "batch_io" {
 	needs BATCH_IO
+	size=2M
 	for words in "" "--nthreads 4" -z --auto_zc "--auto_zc --rotate_auto_buf"; do
 		# shellcheck disable=SC2086
 		device --batch $words
@@ -162,6 +158,7 @@ recovered() {
 }
 
 @test "server_that_dies" {
+	size=2M
 	for words in "-r 1" "-r 1 -i 1" "-r 1 -e 1"; do
 		case $words in *-e*) ublk-bpf features | grep -q FAIL_IO || continue ;; esac
 		# shellcheck disable=SC2086

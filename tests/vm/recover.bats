@@ -131,22 +131,40 @@ servers_die_under_load() {
 	do_io REDIRECT_ALL write 4096
 }
 
-@test "io_that_the_server_had_is_done_by_the_next_one" {
-	behaving --recover wait
+@test "limit_of_what_waits_follows_the_queues_size" {
+	behaving -d 8 --recover wait
+	echo 4 >/sys/block/ublkb0/queue/nr_requests
 	pending=
-	old=$(server)
-	kill -STOP "$old"
+	kill_server
+	redirected 0
 	redirected 1
-	redirected 2
-	soon in_flight 0 2
-	kill -KILL "$old"
-	without_server
 	waiting 2
+	at REDIRECT_ALL
+	is "$(io /dev/ublkb0 write $((at + 40960)) 4096 stats)" "EIO failed=1"
 	recovers
 	# shellcheck disable=SC2086
 	wait $pending
-	is "$(cat "$BATS_TEST_TMPDIR/io1" "$BATS_TEST_TMPDIR/io2")" "ok 4096
-ok 4096"
+}
+
+# All of it, however much that is of the depth.
+@test "io_that_the_server_had_is_done_by_the_next_one" {
+	behaving -d 8 --recover wait
+	pending=
+	old=$(server)
+	kill -STOP "$old"
+	for nr in 1 2 3 4 5 6; do
+		redirected $nr
+	done
+	soon in_flight 0 6
+	kill -KILL "$old"
+	without_server
+	waiting 6
+	recovers
+	# shellcheck disable=SC2086
+	wait $pending
+	for nr in 1 2 3 4 5 6; do
+		is "$(cat "$BATS_TEST_TMPDIR/io$nr")" "ok 4096"
+	done
 	holds 4096 REDIRECT_ALL a 8192 2
 }
 
@@ -210,6 +228,21 @@ ok 4096"
 	ublk-bpf del --force -n 0
 	wait $pending
 	is "$(cat "$BATS_TEST_TMPDIR/io")" "ok 4096"
+	no_null_blk slow
+}
+
+@test "device_without_a_server_is_deleted_while_it_forwards" {
+	null_blk slow 64 irqmode=2 completion_nsec=4000000000
+	recoverable loop -f /dev/slow --recover wait
+	before=$(stat_of 0 fwd_inline)
+	io /dev/ublkb0 write 1M 4096 >"$BATS_TEST_TMPDIR/io" 3>&- &
+	pending=$!
+	soon stat_reaches 0 fwd_inline $((before + 1))
+	kill -KILL "$(server)"
+	ublk-bpf del --force -n 0
+	wait $pending
+	is "$(cat "$BATS_TEST_TMPDIR/io")" "ok 4096"
+	[ ! -e /dev/ublkc0 ]
 	no_null_blk slow
 }
 

@@ -81,8 +81,8 @@ check() {
 	mkdir -p /mnt/hog
 	mount -t tmpfs -o size=90% none /mnt/hog
 	available=$(awk '$1 == "MemAvailable:" { print int($2 / 1024) }' /proc/meminfo)
-	dd if=/dev/zero of=/mnt/hog/hog bs=1M count=$((available - 96)) status=none
-	load_of_all_kinds --size=48M --verify=0
+	fallocate -l $((available - 80))M /mnt/hog/hog
+	load_of_all_kinds --size=24M --verify=0
 	rm /mnt/hog/hog
 	sound ext4 ext4
 }

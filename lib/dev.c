@@ -296,11 +296,15 @@ static int dev_run_queues(struct ublk_bpf_dev *dev)
 
 int ublk_bpf_dev_start(struct ublk_bpf_dev *dev)
 {
+	struct starter starter = { .fd = -1 };
 	sigset_t set;
 	int ret;
 
 	/* A signal while starting waits, so that no half-made device is left. */
 	dev_block_signals(dev, &set);
+	ret = starter_new(&starter);
+	if (ret)
+		goto fail;
 	dev->inited = true;
 	ret = dev->target->init(dev, dev->args);
 	if (ret)
@@ -320,17 +324,19 @@ int ublk_bpf_dev_start(struct ublk_bpf_dev *dev)
 	ret = dev_run_queues(dev);
 	if (ret)
 		goto fail;
-	ret = ublk_bpf_start(dev->ctrl, dev->info.dev_id, getpid());
+	ret = starter_start(&starter, dev->info.dev_id);
 	if (ret < 0) {
 		ublk_bpf_dev_fail(dev, ret, "the driver does not start the device: %s; see dmesg",
 				  strerror(-ret));
 		goto fail;
 	}
+	starter_end(&starter);
 	return 0;
 
 fail:
 	if (!dev->error[0])
 		ublk_bpf_dev_fail(dev, ret, "%s", strerror(-ret));
+	starter_end(&starter);
 	ublk_bpf_dev_end(dev, true);
 	return ret;
 }

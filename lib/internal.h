@@ -41,6 +41,12 @@ struct queue {
 	int error;
 };
 
+/* A process that will start a device; @fd -1: none. */
+struct starter {
+	pid_t pid;
+	int fd;
+};
+
 struct ublk_bpf_dev {
 	const struct ublk_bpf_target *target;
 	const struct ublk_bpf_args *args;
@@ -66,6 +72,11 @@ struct ublk_bpf_dev {
 	char error[512];
 	char detail[4096];
 };
+
+/* starter.c */
+int starter_new(struct starter *starter);
+int starter_start(struct starter *starter, unsigned int dev_id);
+void starter_end(struct starter *starter);
 
 /* queue.c */
 int queue_start(struct ublk_bpf_dev *dev, unsigned int id);

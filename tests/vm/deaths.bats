@@ -37,8 +37,12 @@ bystander() {
 	done
 }
 
-# $1, or with FULL=1 $2
-rounds() { seq "$([ -n "${FULL:-}" ] && echo "$2" || echo "$1")"; }
+# $1, or with FULL=1 $2, of which the debug kernel has time for a quarter
+rounds() {
+	local many=$2
+	[ "$KERNEL" != debug ] || many=$(($2 / 4))
+	seq "$([ -n "${FULL:-}" ] && echo $many || echo "$1")"
+}
 
 # A time below $1 seconds.
 moment() { sleep "$(awk -v r=$RANDOM -v max="$1" 'BEGIN { printf "%.3f", r / 32768 * max }')"; }

@@ -67,12 +67,12 @@ stop_failing() {
 # of $1; with FULL=1 many times. Each time it works or says $2, which it does once at
 # least, and $undo takes back what it did.
 some_fail() {
-	local nr round said=0 rounds=8
+	local nr round said=0 rounds=4
 	[ -z "${FULL:-}" ] || rounds=100
 	seeded
 	for round in $(seq $rounds); do
 		nr=$round
-		[ $round -le 4 ] || nr=$((RANDOM % $1 + 1))
+		[ $round -le 3 ] || nr=$((RANDOM % $1 + 1))
 		fail_one_in $nr
 		run "${@:3}"
 		stop_failing || true

@@ -56,8 +56,8 @@ static struct bio *ublk_bpf_bio_at(const struct request *rq, u32 off, u32 *skip)
 	return bio;
 }
 
-/* One vector of all the request's bios, if there is memory for it. */
-static bool ublk_bpf_file_join_bios(struct ublk_bpf_fwd *fwd)
+/* One vector of all the request's bios, if there is memory for it; tests make it fail. */
+static noinline bool ublk_bpf_file_join_bios(struct ublk_bpf_fwd *fwd)
 {
 	struct req_iterator iter;
 	unsigned int nr = 0;

@@ -48,6 +48,13 @@ stat_of() { "$tools/ctrl" stats "$1" print="$2"; }
 # Is that $3 or more? Not if there is no device.
 stat_reaches() { [ "$(stat_of "$1" "$2" 2>/dev/null || echo 0)" -ge "$3" ]; }
 
+# Nobody reads device $1 any more: neither udev, nor the kernel its partitions, which it
+# may do at the first opening only.
+settled() {
+	udevadm settle
+	dd if="$1" of=/dev/null bs=4k count=1 iflag=direct status=none
+}
+
 # Wait until "$@" succeeds, for 10 s at most.
 soon() {
 	for _ in $(seq 200); do

@@ -236,11 +236,12 @@ teardown() {
 	null_blk b 64
 	dmsetup create stuck --table "0 131072 linear /dev/a 0"
 	ublk-bpf add loop -n 0 -f /dev/mapper/stuck
-	udevadm settle
+	settled /dev/ublkb0
 	before=$(stat_of 0 fwd_inline)
 	dmsetup suspend --noflush --nolockfs stuck
 	dd if=/dev/ublkb0 of=/dev/null bs=4k count=1 iflag=direct &
 	reader=$!
+	soon stat_reaches 0 fwd_inline $((before + 1))
 	dd if=/dev/ublkb0 of=/dev/null bs=4k count=1 &
 	buffered=$!
 	soon stat_reaches 0 fwd_inline $((before + 2))

@@ -227,7 +227,7 @@ sectors_and_flushes() { awk '{ print $7, $16 }' "/sys/block/$1/stat"; }
 	dmsetup create stuck --table "0 131072 linear /dev/nb 0"
 	dev=$(ublk-bpf add loop -n 0 -f /dev/mapper/stuck)
 	server=$(ublk-bpf list --json -n 0 | jq '.[0].server_pid')
-	udevadm settle
+	settled "$dev"
 	before=$(stat_of 0 fwd_inline)
 	dmsetup suspend --noflush --nolockfs stuck
 	dd if="$dev" of=/dev/null bs=4k count=1 iflag=direct &
@@ -245,7 +245,7 @@ sectors_and_flushes() { awk '{ print $7, $16 }' "/sys/block/$1/stat"; }
 	null_blk nb 64
 	null_blk slow 64 irqmode=2 completion_nsec=400000000
 	dev=$(ublk-bpf add loop -n 0 -f /dev/slow)
-	udevadm settle
+	settled "$dev"
 	for new in "set 0 slot=0 fd=9" "clear 0 slot=0"; do
 		before=$(stat_of 0 fwd_inline)
 		"$tools/io" "$dev" write 1M 4096 pattern=1 >"$BATS_TEST_TMPDIR/io" 3>&- &
@@ -286,7 +286,7 @@ sectors_and_flushes() { awk '{ print $7, $16 }' "/sys/block/$1/stat"; }
 	dmsetup create stuck --table "0 131072 linear /dev/nb 0"
 	dev=$(ublk-bpf add loop -n 0 -f /dev/mapper/stuck)
 	echo 200 >/sys/block/ublkb0/queue/io_timeout
-	udevadm settle
+	settled "$dev"
 	dmsetup suspend --noflush --nolockfs stuck
 	dd if="$dev" of=/dev/null bs=4k count=4 iflag=direct,nonblock &
 	reader=$!

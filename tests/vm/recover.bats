@@ -221,6 +221,7 @@ servers_die_under_load() {
 @test "device_is_deleted_while_it_forwards" {
 	null_blk slow 64 irqmode=2 completion_nsec=300000000
 	recoverable loop -f /dev/slow --recover wait
+	settled /dev/ublkb0
 	before=$(stat_of 0 fwd_inline)
 	io /dev/ublkb0 write 1M 4096 >"$BATS_TEST_TMPDIR/io" 3>&- &
 	pending=$!
@@ -234,6 +235,7 @@ servers_die_under_load() {
 @test "device_without_a_server_is_deleted_while_it_forwards" {
 	null_blk slow 64 irqmode=2 completion_nsec=4000000000
 	recoverable loop -f /dev/slow --recover wait
+	settled /dev/ublkb0
 	before=$(stat_of 0 fwd_inline)
 	io /dev/ublkb0 write 1M 4096 >"$BATS_TEST_TMPDIR/io" 3>&- &
 	pending=$!

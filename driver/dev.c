@@ -151,6 +151,26 @@ free:
 }
 
 /*
+ * Without memory to spread the CPUs blk-mq maps all of them to the first queue, and takes
+ * the tags of the others away when there is a disk: ublk's cancel would look for them.
+ */
+static bool ublk_bpf_queues_are_mapped(const struct blk_mq_tag_set *set)
+{
+	const struct blk_mq_queue_map *map = &set->map[HCTX_TYPE_DEFAULT];
+	unsigned int cpu;
+
+	for (unsigned int i = 0; i < set->nr_hw_queues; i++) {
+		bool mapped = false;
+
+		for_each_possible_cpu(cpu)
+			mapped |= map->mq_map[cpu] == i;
+		if (!mapped)
+			return false;
+	}
+	return true;
+}
+
+/*
  * BLOCKING: what a program forwards is submitted from queue_rq and may sleep
  * in the backing. No scheduler by default, as with any stacking device.
  */
@@ -184,6 +204,10 @@ int ublk_bpf_do_alloc_tag_set(struct blk_mq_tag_set *set, const struct ublksrv_c
 	set->flags |= BLK_MQ_F_BLOCKING | BLK_MQ_F_NO_SCHED_BY_DEFAULT;
 
 	err = blk_mq_alloc_tag_set(set);
+	if (!err && !ublk_bpf_queues_are_mapped(set)) {
+		blk_mq_free_tag_set(set);
+		err = -ENOMEM;
+	}
 	if (err) {
 		ublk_bpf_put_dev(dev);
 		return err;

@@ -199,6 +199,20 @@ bpf_objects() {
 	done
 }
 
+@test "device_is_deleted_while_its_partitions_are_read" {
+	for end in del kill; do
+		ublk-bpf add prog -n 0 -o "$progs/hold_all.bpf.o" >"$BATS_TEST_TMPDIR/add" 2>&1 3>&- &
+		add=$!
+		soon stat_reaches 0 held 1
+		start=$SECONDS
+		[ $end = del ] || pkill -KILL -f "ublk-bpf add prog -n 0"
+		ublk-bpf del -n 0 --force
+		wait $add || true
+		[ $((SECONDS - start)) -lt 20 ]
+		[ ! -e /dev/ublkc0 ]
+	done
+}
+
 @test "device_with_dirty_pages_is_deleted" {
 	for round in $(rounds 2 50); do
 		ublk-bpf add loop -n 0 -f /dev/a

@@ -1,5 +1,6 @@
 # Held I/O: kept in a map, finished from elsewhere, or taken away from the program.
 # The program is tests/progs/hold.bpf.c; order: see do_io.
+# gate: 7.3 (what is done with a hold is the same on all; who dies on which is deaths.bats')
 # shellcheck disable=SC2154 # tools, progs, background are common.bash's
 load common
 load ops
@@ -421,21 +422,6 @@ it_is() {
 	wait $pending
 	# asked again, and there was no hold
 	has "$(cat "$BATS_TEST_TMPDIR/io")" "^ENOSPC"
-}
-
-@test "device_is_deleted_while_its_partitions_are_read" {
-	fresh
-	for end in del kill; do
-		ublk-bpf add prog -n 0 -o "$progs/hold_all.bpf.o" >"$BATS_TEST_TMPDIR/add" 2>&1 3>&- &
-		add=$!
-		soon stat_reaches 0 held 1
-		start=$SECONDS
-		[ $end = del ] || pkill -KILL -f "ublk-bpf add prog -n 0"
-		ublk-bpf del -n 0 --force
-		wait $add || true
-		[ $((SECONDS - start)) -lt 20 ]
-		[ ! -e /dev/ublkc0 ]
-	done
 }
 
 @test "server_that_is_killed_leaves_no_held_io" {

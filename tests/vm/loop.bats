@@ -263,10 +263,9 @@ sectors_and_flushes() { awk '{ print $7, $16 }' "/sys/block/$1/stat"; }
 		is "$(cat "$BATS_TEST_TMPDIR/ctrl")" ok
 		wait $writer
 		is "$(cat "$BATS_TEST_TMPDIR/io")" "ok 4096"
-		# it is not held any more, and has what was sent there
-		dmsetup remove stuck
 		is "$("$tools/io" /dev/below read 1M 4096 pattern=1)" "ok 4096"
 		ublk-bpf del -n 0
+		dmsetup remove stuck
 	done
 }
 

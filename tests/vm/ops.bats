@@ -1,5 +1,6 @@
 # What a program can do to an I/O, right and wrong, and what becomes of the I/O:
 # exact errors, counters, data. The program is tests/progs/behave.bpf.c.
+# gate: 7.3 (what a program says means the same on all; the ways of an I/O are paths.bats')
 load common
 load ops
 object=behave

@@ -211,15 +211,13 @@ static void ublk_bpf_forget_held(struct ublk_bpf_tag *tag)
 }
 
 /* The server has had it, and it comes again: that one has died. */
-static bool ublk_bpf_was_served(struct ublk_bpf_tag *tag, struct request *rq)
+static bool ublk_bpf_was_served(const struct ublk_bpf_tag *tag)
 {
-	tag->rq = rq;
-	return rq->rq_flags & RQF_DONTPREP && ublk_bpf_rq_pdu(tag)->served;
+	return tag->rq->rq_flags & RQF_DONTPREP && ublk_bpf_rq_pdu(tag)->served;
 }
 
-static void ublk_bpf_note_served(struct ublk_bpf_tag *tag, struct request *rq)
+static void ublk_bpf_note_served(const struct ublk_bpf_tag *tag)
 {
-	tag->rq = rq;
 	if (tag->q->dev->recover)
 		ublk_bpf_make_pdu(tag)->served = true;
 }
@@ -502,7 +500,7 @@ static void ublk_bpf_wait_for_server(struct ublk_bpf_tag *tag, struct request *r
 	unsigned int most = ublk_bpf_has_queue_io_cmd(dev) ? max(depth / 2, 1U) : depth;
 	bool is_back, waits = false;
 
-	if (ublk_bpf_was_served(tag, rq))
+	if (ublk_bpf_was_served(tag))
 		most = UINT_MAX;
 
 	spin_lock(&q->wait_lock);
@@ -573,7 +571,7 @@ bool ublk_bpf_do_queue_rq(struct ublk_bpf_queue *q, struct request *rq)
 		return true;
 	default:
 		if (likely(!smp_load_acquire(q->canceling))) {
-			ublk_bpf_note_served(tag, rq);
+			ublk_bpf_note_served(tag);
 			return false;
 		}
 		ublk_bpf_wait_for_server(tag, rq);

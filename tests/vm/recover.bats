@@ -49,6 +49,17 @@ waiting() {
 # Are $1 reads and $2 writes on their way?
 in_flight() { [[ $(</sys/block/ublkb0/inflight) =~ ^\ *$1\ *$2$ ]]; }
 
+# An I/O that is with its backing for $1 ns, in the background.
+forwarding() {
+	null_blk slow 64 irqmode=2 completion_nsec="$1"
+	recoverable loop -f /dev/slow --recover wait
+	settled /dev/ublkb0
+	before=$(stat_of 0 fwd_inline)
+	io /dev/ublkb0 write 1M 4096 >"$BATS_TEST_TMPDIR/io" 3>&- &
+	pending=$!
+	soon stat_reaches 0 fwd_inline $((before + 1))
+}
+
 recovers() { is "$(ublk-bpf recover -n 0)" /dev/ublkb0; }
 
 # Servers die and others come while fio verifies what it writes, with "$@".
@@ -219,13 +230,7 @@ servers_die_under_load() {
 }
 
 @test "device_is_deleted_while_it_forwards" {
-	null_blk slow 64 irqmode=2 completion_nsec=300000000
-	recoverable loop -f /dev/slow --recover wait
-	settled /dev/ublkb0
-	before=$(stat_of 0 fwd_inline)
-	io /dev/ublkb0 write 1M 4096 >"$BATS_TEST_TMPDIR/io" 3>&- &
-	pending=$!
-	soon stat_reaches 0 fwd_inline $((before + 1))
+	forwarding 300000000
 	ublk-bpf del --force -n 0
 	wait $pending
 	is "$(cat "$BATS_TEST_TMPDIR/io")" "ok 4096"
@@ -233,13 +238,7 @@ servers_die_under_load() {
 }
 
 @test "device_without_a_server_is_deleted_while_it_forwards" {
-	null_blk slow 64 irqmode=2 completion_nsec=4000000000
-	recoverable loop -f /dev/slow --recover wait
-	settled /dev/ublkb0
-	before=$(stat_of 0 fwd_inline)
-	io /dev/ublkb0 write 1M 4096 >"$BATS_TEST_TMPDIR/io" 3>&- &
-	pending=$!
-	soon stat_reaches 0 fwd_inline $((before + 1))
+	forwarding 4000000000
 	kill -KILL "$(server)"
 	ublk-bpf del --force -n 0
 	wait $pending

@@ -230,7 +230,7 @@ servers_die_under_load() {
 }
 
 @test "device_is_deleted_while_it_forwards" {
-	forwarding 300000000
+	forwarding 4000000000
 	ublk-bpf del --force -n 0
 	wait $pending
 	is "$(cat "$BATS_TEST_TMPDIR/io")" "ok 4096"

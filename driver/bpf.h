@@ -76,8 +76,8 @@ void ublk_bpf_do_stop_dev(struct ublk_bpf_dev *dev);
 void ublk_bpf_do_stack_limits(struct ublk_bpf_dev *dev, struct queue_limits *lim);
 struct ublk_bpf_queue *ublk_bpf_do_init_hctx(struct ublk_bpf_dev *dev, struct blk_mq_hw_ctx *hctx,
 					     bool *canceling);
-int ublk_bpf_do_ctrl_cmd(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 cmd_op,
-			 const struct ublksrv_ctrl_cmd *header);
+int ublk_bpf_do_ctrl_cmd(struct ublk_bpf_dev *dev, struct mutex *mutex, struct ublk_params *params,
+			 u32 cmd_op, const struct ublksrv_ctrl_cmd *header);
 bool ublk_bpf_do_queue_rq(struct ublk_bpf_queue *q, struct request *rq);
 bool ublk_bpf_do_dispatch_rq(struct ublk_bpf_queue *q, struct request *rq);
 bool ublk_bpf_do_complete_rq(struct request *rq, int *res);
@@ -227,13 +227,13 @@ static inline struct ublk_bpf_queue *ublk_bpf_init_hctx(enum ublk_bpf_site site,
 
 /* A control command that the driver does not know. Return: its result. */
 static inline int ublk_bpf_ctrl_cmd(enum ublk_bpf_site site, struct ublk_bpf_dev *dev,
-				    struct mutex *mutex, u32 cmd_op,
-				    const struct ublksrv_ctrl_cmd *header)
+				    struct mutex *mutex, struct ublk_params *params,
+				    u32 cmd_op, const struct ublksrv_ctrl_cmd *header)
 {
 	if (!dev)
 		return -EOPNOTSUPP;
 	ublk_bpf_hit(site);
-	return ublk_bpf_do_ctrl_cmd(dev, mutex, cmd_op, header);
+	return ublk_bpf_do_ctrl_cmd(dev, mutex, params, cmd_op, header);
 }
 
 /*

@@ -11,7 +11,7 @@
 #include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
-#include "internal.h"
+#include "pdu.h"
 
 bool ublk_bpf_site_hit[UBLK_BPF_NR_SITES];
 
@@ -89,6 +89,8 @@ static void ublk_bpf_queue_rqs(struct rq_list *list)
 	ublk_bpf_finish_plug(&plug);
 }
 
+static atomic_t ublk_bpf_nr_devs;
+
 static void ublk_bpf_free(struct work_struct *work)
 {
 	struct ublk_bpf_dev *dev = container_of(work, struct ublk_bpf_dev, free_work);
@@ -97,9 +99,12 @@ static void ublk_bpf_free(struct work_struct *work)
 		kvfree(dev->queues[i].rooms);
 		kvfree(dev->queues[i].tags);
 	}
+	ublk_bpf_forward_exit_dev(dev);
 	free_percpu(dev->counters);
 	lockdep_unregister_key(&dev->fq_lock_key);
 	kvfree(dev);
+	if (atomic_dec_and_test(&ublk_bpf_nr_devs))
+		wake_up_var(&ublk_bpf_nr_devs);
 }
 
 /* Freed by a worker: the last hold may go in any context. */
@@ -121,12 +126,13 @@ static struct ublk_bpf_dev *ublk_bpf_alloc(const struct ublksrv_ctrl_dev_info *i
 	dev->depth = info->queue_depth;
 	dev->dev_id = info->dev_id;
 	lockdep_register_key(&dev->fq_lock_key);
+	atomic_inc(&ublk_bpf_nr_devs);
 	refcount_set(&dev->ref, 1);
 	spin_lock_init(&dev->dying_lock);
 	INIT_WORK(&dev->free_work, ublk_bpf_free);
 	INIT_WORK(&dev->eject_work, ublk_bpf_eject_work);
 	dev->counters = alloc_percpu(struct ublk_bpf_counters);
-	if (!dev->counters)
+	if (!dev->counters || ublk_bpf_forward_init_dev(dev))
 		goto free;
 
 	for (unsigned int i = 0; i < nr_queues; i++) {
@@ -390,6 +396,12 @@ void ublk_bpf_do_stack_limits(struct ublk_bpf_dev *dev, struct queue_limits *lim
 		if (!backing)
 			continue;
 		lim->dma_alignment = max(lim->dma_alignment, backing->dma_alignment);
+		lim->logical_block_size = max(lim->logical_block_size, backing->block);
+		lim->physical_block_size = max(lim->physical_block_size, backing->block);
+		if (backing->has_cache)
+			lim->features |= BLK_FEAT_WRITE_CACHE;
+		if (backing->stable)
+			lim->features |= BLK_FEAT_STABLE_WRITES;
 		percpu_ref_put(&backing->ref);
 	}
 	WRITE_ONCE(dev->stopping, false);
@@ -435,17 +447,35 @@ union ublk_bpf_arg {
 	struct ublk_bpf_detach	detach;
 	struct ublk_bpf_slot	slot;
 	struct ublk_bpf_stats	stats;
+	struct ublk_bpf_size	size;
 };
 
 static bool ublk_bpf_slot_arg_ok(const struct ublk_bpf_slot *slot, bool set)
 {
 	return !slot->pad && !memchr_inv(slot->reserved, 0, sizeof(slot->reserved)) &&
-	       (set ? !(slot->flags & ~UBLK_BPF_SLOT_DROP_CACHE) : !slot->flags && !slot->fd);
+	       (set ? !(slot->flags & ~(UBLK_BPF_SLOT_DROP_CACHE | UBLK_BPF_SLOT_BUFFERED)) : !slot->flags && !slot->fd);
+}
+
+/* See struct ublk_bpf_size in the uapi. Under ub->mutex. */
+static int ublk_bpf_set_size(struct ublk_bpf_dev *dev, struct ublk_params *params, u64 bytes)
+{
+	struct gendisk *disk = ublk_bpf_get_disk(dev);
+	int err = -EINVAL;
+
+	if (!disk)
+		return -EBUSY;
+	if (bytes && bytes <= LLONG_MAX && !(bytes & (queue_logical_block_size(disk->queue) - 1))) {
+		params->basic.dev_sectors = bytes >> SECTOR_SHIFT;
+		set_capacity_and_notify(disk, bytes >> SECTOR_SHIFT);
+		err = 0;
+	}
+	put_disk(disk);
+	return err;
 }
 
 /* See the uapi for the commands and their errors. Context: task, may sleep. */
-int ublk_bpf_do_ctrl_cmd(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 cmd_op,
-			 const struct ublksrv_ctrl_cmd *header)
+int ublk_bpf_do_ctrl_cmd(struct ublk_bpf_dev *dev, struct mutex *mutex, struct ublk_params *params,
+			 u32 cmd_op, const struct ublksrv_ctrl_cmd *header)
 {
 	void __user *addr = (void __user *)(unsigned long)header->addr;
 	u32 size = _IOC_SIZE(cmd_op);
@@ -459,6 +489,7 @@ int ublk_bpf_do_ctrl_cmd(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 cmd_
 	case UBLK_U_CMD_BPF_CLEAR_SLOT:
 	case UBLK_U_CMD_BPF_GET_SLOT:
 	case UBLK_U_CMD_BPF_GET_STATS:
+	case UBLK_U_CMD_BPF_SET_SIZE:
 		break;
 	default:
 		return -EOPNOTSUPP;
@@ -498,6 +529,14 @@ int ublk_bpf_do_ctrl_cmd(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 cmd_
 			return -EINVAL;
 		return ublk_bpf_get_slot(dev, mutex, arg.slot.slot, addr +
 					 offsetof(struct ublk_bpf_slot, fd));
+
+	case UBLK_U_CMD_BPF_SET_SIZE:
+		if (memchr_inv(arg.size.reserved, 0, sizeof(arg.size.reserved)))
+			return -EINVAL;
+		mutex_lock(mutex);
+		ret = ublk_bpf_set_size(dev, params, arg.size.bytes);
+		mutex_unlock(mutex);
+		return ret;
 
 	default:
 		if (arg.stats.pad ||
@@ -564,8 +603,10 @@ forward_exit:
 	return err;
 }
 
+/* A device is freed when the last of its holds is, which may be now. */
 void ublk_bpf_exit(void)
 {
+	wait_var_event(&ublk_bpf_nr_devs, !atomic_read(&ublk_bpf_nr_devs));
 	ublk_bpf_slot_exit();
 	ublk_bpf_hold_exit();
 	ublk_bpf_forward_exit();

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Forwarding to regular files: direct I/O on the request's own pages, from the
- * submitter's context where that is safe and does not wait, else by a worker.
+ * submitter's context where that is safe and does not wait, else by a worker. A file
+ * that is buffered is written by a worker, and read inline what is in its page cache.
  */
 #include <linux/blk-mq.h>
 #include <linux/bvec.h>
 #include <linux/cred.h>
+#include <linux/falloc.h>
 #include <linux/fs.h>
 #include <linux/highmem.h>
 #include <linux/sched/mm.h>
@@ -37,14 +39,14 @@ bool ublk_bpf_file_inline_ok(const struct ublk_bpf_tag *tag,
 		return true;
 	case REQ_OP_WRITE:
 		/* else a SIGXFSZ for a write to a device */
-		return rlimit(RLIMIT_FSIZE) == RLIM_INFINITY;
+		return !backing->buffered && rlimit(RLIMIT_FSIZE) == RLIM_INFINITY;
 	default:
 		return false;
 	}
 }
 
 /* The bio that holds byte @off of the request; *@skip is how far into it. */
-static struct bio *ublk_bpf_bio_at(const struct request *rq, u32 off, u32 *skip)
+struct bio *ublk_bpf_bio_at(const struct request *rq, u32 off, u32 *skip)
 {
 	struct bio *bio = rq->bio;
 
@@ -109,18 +111,6 @@ static void ublk_bpf_file_iter(struct ublk_bpf_fwd *fwd, struct iov_iter *iter)
 	iov_iter_advance(iter, before);
 }
 
-static void ublk_bpf_file_end(struct ublk_bpf_fwd *fwd, int err)
-{
-	struct ublk_bpf_tag *tag = fwd->tag;
-
-	if (err)
-		ublk_bpf_fail_range(tag, err);
-	kfree(fwd->bvec);
-	percpu_ref_put(&fwd->range.backing->ref);
-	ublk_bpf_free_fwd(fwd);
-	ublk_bpf_put_io(tag);
-}
-
 /* Past the end of the file there are zeroes. Context: any. */
 static void ublk_bpf_file_zero(struct ublk_bpf_fwd *fwd)
 {
@@ -161,28 +151,28 @@ static void ublk_bpf_file_done(struct ublk_bpf_fwd *fwd, long ret)
 	if (ublk_bpf_would_wait(ret) && fwd->iocb.ki_flags & IOCB_NOWAIT)
 		goto again;
 	if (ret < 0) {
-		ublk_bpf_file_end(fwd, ret);
+		ublk_bpf_end_fwd(fwd, ret);
 		return;
 	}
 
 	fwd->done += ret;
 	if (fwd->done == fwd->range.bytes) {
-		ublk_bpf_file_end(fwd, 0);
+		ublk_bpf_end_fwd(fwd, 0);
 		return;
 	}
 	if (write) {
 		if (!ret) {
-			ublk_bpf_file_end(fwd, -EIO);
+			ublk_bpf_end_fwd(fwd, -EIO);
 			return;
 		}
 	} else if (!ret || (ret < fwd->asked && fwd->done & (backing->block - 1)) ||
 		   fwd->range.pos + fwd->done >= i_size_read(file_inode(backing->file))) {
 		ublk_bpf_file_zero(fwd);
-		ublk_bpf_file_end(fwd, 0);
+		ublk_bpf_end_fwd(fwd, 0);
 		return;
 	}
 again:
-	queue_work(ublk_bpf_wq, &fwd->work);
+	queue_work(fwd->tag->q->dev->wq, &fwd->work);
 }
 
 static void ublk_bpf_file_complete(struct kiocb *iocb, long ret)
@@ -212,9 +202,13 @@ static long ublk_bpf_file_rw(struct ublk_bpf_fwd *fwd, bool nowait)
 		.ki_filp	= file,
 		.ki_pos		= fwd->range.pos + fwd->done,
 		.ki_complete	= ublk_bpf_file_complete,
-		.ki_flags	= IOCB_DIRECT | (nowait ? IOCB_NOWAIT : 0),
+		.ki_flags	= nowait ? IOCB_NOWAIT : 0,
 		.ki_ioprio	= req_get_ioprio(fwd->tag->rq),
 	};
+	if (!fwd->range.backing->buffered)
+		iocb->ki_flags |= IOCB_DIRECT;
+	else if (nowait)
+		iocb->ki_flags |= IOCB_NOIO;	/* read-ahead would wait */
 
 	if (req_op(rq) == REQ_OP_READ) {
 		ret = file->f_op->read_iter(iocb, &iter);
@@ -239,6 +233,52 @@ static long ublk_bpf_file_rw(struct ublk_bpf_fwd *fwd, bool nowait)
 	return ret;
 }
 
+/* Zeroes for a file system that only writes them. Return: bytes, or a negative errno. */
+static long ublk_bpf_file_write_zeroes(struct file *file, loff_t pos, u32 bytes)
+{
+	struct bio_vec zeroes[16];
+	u32 left = bytes;
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(zeroes); i++)
+		bvec_set_page(&zeroes[i], ZERO_PAGE(0), PAGE_SIZE, 0);
+	while (left) {
+		size_t count = min_t(size_t, left, ARRAY_SIZE(zeroes) * PAGE_SIZE);
+		struct iov_iter iter;
+		ssize_t ret;
+
+		iov_iter_bvec(&iter, ITER_SOURCE, zeroes, DIV_ROUND_UP(count, PAGE_SIZE), count);
+		ret = vfs_iter_write(file, &iter, &pos, 0);
+		if (ret <= 0)
+			return ret ?: -EIO;
+		left -= ret;
+	}
+	return bytes;
+}
+
+/*
+ * Discard or zero a range: a hole, unless its blocks are to be kept; where the file
+ * system has no such thing the other one, or written zeroes.
+ */
+static long ublk_bpf_file_allocate(struct ublk_bpf_fwd *fwd)
+{
+	const int punch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+	const int zero = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
+	const struct ublk_bpf_range *range = &fwd->range;
+	struct file *file = range->backing->io_file;
+	const struct request *rq = fwd->tag->rq;
+	bool keep = req_op(rq) == REQ_OP_WRITE_ZEROES && rq->cmd_flags & REQ_NOUNMAP;
+	long ret;
+
+	ret = vfs_fallocate(file, keep ? zero : punch, range->pos, range->bytes);
+	if (req_op(rq) == REQ_OP_WRITE_ZEROES && ret == -EOPNOTSUPP) {
+		if (!keep)
+			ret = vfs_fallocate(file, zero, range->pos, range->bytes);
+		if (ret == -EOPNOTSUPP)
+			return ublk_bpf_file_write_zeroes(file, range->pos, range->bytes);
+	}
+	return ret ?: range->bytes;
+}
+
 static long ublk_bpf_file_start(struct ublk_bpf_fwd *fwd, bool nowait)
 {
 	struct file *file = fwd->range.backing->io_file;
@@ -250,6 +290,8 @@ static long ublk_bpf_file_start(struct ublk_bpf_fwd *fwd, bool nowait)
 		if (ret || req_op(rq) == REQ_OP_FLUSH)
 			return ret;
 	}
+	if (req_op(rq) == REQ_OP_DISCARD || req_op(rq) == REQ_OP_WRITE_ZEROES)
+		return ublk_bpf_file_allocate(fwd);
 	return ublk_bpf_file_rw(fwd, nowait);
 }
 
@@ -269,12 +311,17 @@ bool ublk_bpf_file_submit(struct ublk_bpf_fwd *fwd, bool nowait)
 	const struct cred *cred = get_cred(fwd->range.backing->io_file->f_cred);
 	const struct cred *old_cred = override_creds(cred);
 	unsigned int noio = memalloc_noio_save();
+	unsigned int old_flags = current->flags;
 	struct ublk_bpf_plug plug;
 	long ret;
 
+	/* who cleans the pages of this device is not to be throttled by those of its file */
+	if (!nowait)
+		current->flags |= PF_LOCAL_THROTTLE;
 	ublk_bpf_start_plug(&plug);
 	ret = ublk_bpf_file_start(fwd, nowait);
 	ublk_bpf_finish_plug(&plug);
+	current_restore_flags(old_flags, PF_LOCAL_THROTTLE);
 	memalloc_noio_restore(noio);
 	revert_creds(old_cred);
 	put_cred(cred);

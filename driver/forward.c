@@ -12,28 +12,29 @@
 #include <linux/blkdev.h>
 #include <linux/kthread.h>
 #include <linux/mempool.h>
+#include <linux/sched/mm.h>
 #include <linux/sched/task_stack.h>
 #include <linux/slab.h>
 #include "internal.h"
+#include "trace.h"
+#include "ublk_bpf_return.h"
 
 /* What of the request's flags a clone keeps: not NOWAIT, not POLLED. */
 #define UBLK_BPF_KEEP_FLAGS	(REQ_FAILFAST_MASK | REQ_SYNC | REQ_META | REQ_PRIO |	\
 				 REQ_IDLE | REQ_FUA | REQ_PREFLUSH | REQ_RAHEAD |	\
-				 REQ_BACKGROUND | REQ_SWAP)
+				 REQ_BACKGROUND | REQ_SWAP | REQ_NOUNMAP)
 
-/* Enough of each for one I/O to make progress when there is no memory. */
-#define UBLK_BPF_POOL_SIZE	64
+/* Enough of each for the I/O of a device to make progress when there is no memory. */
+#define UBLK_BPF_POOL_SIZE	16
 
 /* A clone that does not fit into its tag. */
 struct ublk_bpf_clone {
 	struct ublk_bpf_backing	*backing;	/* holds a reference */
+	struct ublk_bpf_fwd	*fwd;		/* likewise; NULL: nobody is told */
 	struct bio		bio;		/* last: the bio set's front pad */
 };
 
-static struct bio_set ublk_bpf_clones;
 static struct kmem_cache *ublk_bpf_fwd_cache;
-static mempool_t *ublk_bpf_fwds;
-struct workqueue_struct *ublk_bpf_wq;
 struct workqueue_struct *ublk_bpf_free_wq;
 
 /*
@@ -64,38 +65,28 @@ void ublk_bpf_finish_plug(struct ublk_bpf_plug *plug)
 }
 
 /*
- * Record a range, see ublk_bpf_forward(). Context: any; the I/O cannot end and
- * @rec and @ranges are the caller's alone.
+ * Check a range of an I/O, see ublk_bpf_forward(), and get its backing. Context: any;
+ * the I/O cannot end.
  */
-int ublk_bpf_record(struct ublk_bpf_tag *tag, struct ublk_bpf_record *rec,
-		    struct ublk_bpf_range *ranges, u32 off, u32 bytes, u32 slot, u64 pos)
+static int ublk_bpf_make_range(struct ublk_bpf_tag *tag, struct ublk_bpf_range *range, u32 off,
+			       u32 bytes, u32 slot, u64 pos)
 {
+	enum req_op op = req_op(tag->rq);
 	struct ublk_bpf_backing *backing;
 	u64 size;
 	int err;
 
-	switch (req_op(tag->rq)) {
-	case REQ_OP_READ:
-	case REQ_OP_WRITE:
-		if (!bytes)
-			return -EINVAL;
-		break;
-	case REQ_OP_FLUSH:
-		break;
-	default:
-		return -EOPNOTSUPP;
-	}
-	if (rec->nr == UBLK_BPF_MAX_RANGES)
-		return -ENOSPC;
-	if ((u64)off + bytes > tag->bytes || off < rec->last_off || off > rec->covered)
+	if ((u64)off + bytes > tag->bytes || (!bytes && op != REQ_OP_FLUSH))
 		return -EINVAL;
-
 	backing = ublk_bpf_backing_tryget(tag->q->dev, slot);
 	if (!backing)
 		return -ENOENT;
 
 	err = -EBADF;
-	if (!backing->writable && req_op(tag->rq) == REQ_OP_WRITE)
+	if (!backing->writable && op_is_write(op))
+		goto put;
+	err = -EOPNOTSUPP;
+	if (!backing->can_discard && op == REQ_OP_DISCARD)
 		goto put;
 	err = -EINVAL;
 	if ((off | bytes | pos) & (backing->block - 1))
@@ -105,18 +96,46 @@ int ublk_bpf_record(struct ublk_bpf_tag *tag, struct ublk_bpf_record *rec,
 	if (pos > size || bytes > size - pos)
 		goto put;
 
-	ranges[rec->nr++] = (struct ublk_bpf_range){
+	*range = (struct ublk_bpf_range){
 		.backing	= backing,
 		.pos		= pos,
 		.off		= off,
 		.bytes		= bytes,
+		.slot		= slot,
 	};
-	rec->last_off = off;
-	rec->covered = max(rec->covered, off + bytes);
 	return 0;
 put:
 	percpu_ref_put(&backing->ref);
 	return err;
+}
+
+/* Record a range. Context: as above, and @rec and @ranges are the caller's alone. */
+int ublk_bpf_record(struct ublk_bpf_tag *tag, struct ublk_bpf_record *rec,
+		    struct ublk_bpf_range *ranges, u32 off, u32 bytes, u32 slot, u64 pos)
+{
+	int err;
+
+	if (rec->nr == UBLK_BPF_MAX_RANGES)
+		return -ENOSPC;
+	if (off < rec->last_off || off > rec->covered)
+		return -EINVAL;
+	err = ublk_bpf_make_range(tag, &ranges[rec->nr], off, bytes, slot, pos);
+	if (err)
+		return err;
+	rec->nr++;
+	rec->last_off = off;
+	rec->covered = max(rec->covered, off + bytes);
+	return 0;
+}
+
+/* The range that replaces the one that io_done is told of. Context: io_done. */
+int ublk_bpf_record_retry(struct ublk_bpf_fwd *fwd, u32 off, u32 bytes, u32 slot, u64 pos)
+{
+	if (fwd->retry.backing)
+		return -ENOSPC;
+	if (off != fwd->range.off || bytes != fwd->range.bytes)
+		return -EINVAL;
+	return ublk_bpf_make_range(fwd->tag, &fwd->retry, off, bytes, slot, pos);
 }
 
 /* The same for the run of the callbacks. Context: a queue callback. */
@@ -149,36 +168,139 @@ void ublk_bpf_drop_ranges(struct ublk_bpf_tag *tag)
 	tag->rec.covered = tag->sent;
 }
 
+static void ublk_bpf_free_fwd(struct ublk_bpf_fwd *fwd)
+{
+	struct ublk_bpf_room *room = fwd->tag->room;
+
+	if (fwd == &room->fwd)
+		smp_store_release(&room->fwd_busy, false);
+	else
+		mempool_free(fwd, &fwd->tag->q->dev->fwds);
+}
+
+/* What a program says of a range that is back. Return: false when it goes again. */
+static bool ublk_bpf_tell(struct ublk_bpf_fwd *fwd, int *err)
+{
+	struct ublk_bpf_tag *tag = fwd->tag;
+	int answer;
+
+	fwd->retry.backing = NULL;
+	answer = ublk_bpf_ask_done(fwd, *err ?: fwd->range.bytes);
+	if (answer == UBLK_BPF_DONE_RETRY && fwd->retry.backing &&
+	    fwd->tries++ < UBLK_BPF_MAX_TRIES) {
+		percpu_ref_put(&fwd->range.backing->ref);
+		fwd->range = fwd->retry;
+		fwd->zero_pages = false;
+		fwd->done = 0;
+		fwd->iocb.ki_flags = 0;
+		queue_work(tag->q->dev->wq, &fwd->work);
+		return false;
+	}
+	if (fwd->retry.backing)
+		percpu_ref_put(&fwd->retry.backing->ref);
+
+	switch (answer) {
+	case 0:
+		break;
+	case UBLK_BPF_DONE_IGNORE:
+		*err = 0;
+		break;
+	case UBLK_BPF_DONE_SERVER:
+		WRITE_ONCE(tag->done_server, true);
+		*err = 0;
+		break;
+	case -MAX_ERRNO ... -1:
+		*err = answer;
+		break;
+	default:
+		ublk_bpf_misused(tag, answer == UBLK_BPF_DONE_RETRY ?
+				 "said RETRY too often, or without a range" :
+				 "returned an unknown answer from io_done");
+		*err = *err ?: -EIO;
+	}
+	return true;
+}
+
+/* Zeroes for a block device that can only be written. Context: any. */
+static bool ublk_bpf_wants_zero_pages(const struct ublk_bpf_tag *tag,
+				      const struct ublk_bpf_backing *backing)
+{
+	return req_op(tag->rq) == REQ_OP_WRITE_ZEROES && backing->bdev &&
+	       !bdev_write_zeroes_sectors(backing->bdev);
+}
+
+/* The end of a range, with @err or well. Context: any. The I/O may end in here. */
+void ublk_bpf_end_fwd(struct ublk_bpf_fwd *fwd, int err)
+{
+	struct ublk_bpf_tag *tag = fwd->tag;
+
+	/* a disk may find out now that it cannot */
+	if (unlikely(err && !fwd->zero_pages &&
+		     ublk_bpf_wants_zero_pages(tag, fwd->range.backing))) {
+		queue_work(tag->q->dev->wq, &fwd->work);
+		return;
+	}
+	if (fwd->tell && !ublk_bpf_tell(fwd, &err))
+		return;
+	if (err)
+		ublk_bpf_fail_range(tag, err);
+	kfree(fwd->bvec);
+	percpu_ref_put(&fwd->range.backing->ref);
+	ublk_bpf_free_fwd(fwd);
+	ublk_bpf_put_io(tag);
+}
+
+/* A bio of a range that io_done is told of, or the sending of them, has ended. */
+static void ublk_bpf_put_bio(struct ublk_bpf_fwd *fwd)
+{
+	if (refcount_dec_and_test(&fwd->bios))
+		ublk_bpf_end_fwd(fwd, fwd->err);
+}
+
+/* An error of a bio: the range's if that is told of, else the I/O's. The first counts. */
+static void ublk_bpf_fail_bio(struct ublk_bpf_tag *tag, struct ublk_bpf_fwd *fwd, int err)
+{
+	if (fwd)
+		cmpxchg(&fwd->err, 0, err);
+	else
+		ublk_bpf_fail_range(tag, err);
+}
+
 /* The end of a bio. Context: any. */
 static void ublk_bpf_end_bio(struct ublk_bpf_tag *tag, struct ublk_bpf_backing *backing,
-			     blk_status_t status)
+			     struct ublk_bpf_fwd *fwd, blk_status_t status)
 {
 	if (unlikely(status))
-		ublk_bpf_fail_range(tag, blk_status_to_errno(status));
+		ublk_bpf_fail_bio(tag, fwd, blk_status_to_errno(status));
 	percpu_ref_put(&backing->ref);
+	if (fwd)
+		ublk_bpf_put_bio(fwd);
 	ublk_bpf_put_io(tag);
 }
 
 static void ublk_bpf_clone_end_io(struct bio *bio)
 {
-	struct ublk_bpf_backing *backing = container_of(bio, struct ublk_bpf_clone, bio)->backing;
+	const struct ublk_bpf_clone *clone = container_of(bio, struct ublk_bpf_clone, bio);
+	struct ublk_bpf_backing *backing = clone->backing;
+	struct ublk_bpf_fwd *fwd = clone->fwd;
 	struct ublk_bpf_tag *tag = bio->bi_private;
 	blk_status_t status = bio->bi_status;
 
 	bio_put(bio);
-	ublk_bpf_end_bio(tag, backing, status);
+	ublk_bpf_end_bio(tag, backing, fwd, status);
 }
 
 static void ublk_bpf_tag_clone_end_io(struct bio *bio)
 {
 	struct ublk_bpf_room *room = container_of(bio, struct ublk_bpf_room, clone);
 	struct ublk_bpf_backing *backing = room->clone_backing;
+	struct ublk_bpf_fwd *fwd = room->clone_fwd;
 	struct ublk_bpf_tag *tag = bio->bi_private;
 	blk_status_t status = bio->bi_status;
 
 	bio_uninit(bio);
 	smp_store_release(&room->clone_busy, false);
-	ublk_bpf_end_bio(tag, backing, status);
+	ublk_bpf_end_bio(tag, backing, fwd, status);
 }
 
 /*
@@ -187,8 +309,11 @@ static void ublk_bpf_tag_clone_end_io(struct bio *bio)
  * not sent by the run of the callbacks, which alone may take the tag's own clone.
  */
 static struct bio *ublk_bpf_clone_bio(struct ublk_bpf_tag *tag, struct bio *src,
-				      struct ublk_bpf_backing *backing, bool worker)
+				      struct ublk_bpf_backing *backing, struct ublk_bpf_fwd *fwd,
+				      bool worker)
 {
+	struct bio *blkcg_src = src ?: tag->rq->bio;	/* a flush has none */
+	struct bio_set *clones = &tag->q->dev->clones;
 	struct ublk_bpf_room *room = tag->room;
 	struct bio *bio;
 
@@ -199,32 +324,54 @@ static struct bio *ublk_bpf_clone_bio(struct ublk_bpf_tag *tag, struct bio *src,
 			return NULL;
 		room->clone_busy = true;
 		room->clone_backing = backing;
+		room->clone_fwd = fwd;
 		bio->bi_end_io = ublk_bpf_tag_clone_end_io;
 	} else {
-		bio = src ? bio_alloc_clone(NULL, src, GFP_NOIO, &ublk_bpf_clones) :
-			    bio_alloc_bioset(NULL, 0, 0, GFP_NOIO, &ublk_bpf_clones);
+		bio = src ? bio_alloc_clone(NULL, src, GFP_NOIO, clones) :
+			    bio_alloc_bioset(NULL, 0, 0, GFP_NOIO, clones);
 		if (unlikely(!bio))
 			return NULL;
 		container_of(bio, struct ublk_bpf_clone, bio)->backing = backing;
+		container_of(bio, struct ublk_bpf_clone, bio)->fwd = fwd;
 		bio->bi_end_io = ublk_bpf_clone_end_io;
 	}
 	bio->bi_bdev = backing->bdev;
-	if (src && bio_blkcg_css(src))
-		bio_clone_blkg_association(bio, src);
+	if (blkcg_src && bio_blkcg_css(blkcg_src))
+		bio_clone_blkg_association(bio, blkcg_src);
 	else
 		bio_associate_blkg(bio);	/* none may start without */
 	bio->bi_private = tag;
+	if (fwd)
+		refcount_inc(&fwd->bios);
 	return bio;
+}
+
+/* Send a range that carries no data, in one bio: see ublk_bpf_submit_bdev(). */
+static void ublk_bpf_submit_empty(struct ublk_bpf_tag *tag, const struct ublk_bpf_range *range,
+				  struct ublk_bpf_fwd *fwd, blk_opf_t opf, bool worker)
+{
+	struct bio *bio = ublk_bpf_clone_bio(tag, NULL, range->backing, fwd, worker);
+
+	if (!bio) {
+		percpu_ref_put(&range->backing->ref);
+		ublk_bpf_fail_bio(tag, fwd, -ENOMEM);
+		return;
+	}
+	bio->bi_iter.bi_size = range->bytes;
+	bio->bi_iter.bi_sector = range->pos >> SECTOR_SHIFT;
+	bio->bi_opf = opf | (tag->rq->cmd_flags & UBLK_BPF_KEEP_FLAGS);
+	refcount_inc(&tag->io.ref);
+	submit_bio_noacct(bio);
 }
 
 /*
  * Send a range to a block device: each bio of the request that it touches is
- * cloned and trimmed. Consumes the range's reference of the backing. The caller
- * holds a reference, so that the I/O cannot end in here.
+ * cloned and trimmed. Consumes a reference of the backing. The caller holds a
+ * reference, so that the I/O cannot end in here. @fwd: NULL, or what the bios belong to.
  * Context: task, may sleep.
  */
 static void ublk_bpf_submit_bdev(struct ublk_bpf_tag *tag, const struct ublk_bpf_range *range,
-				 bool worker)
+				 struct ublk_bpf_fwd *fwd, bool worker)
 {
 	struct ublk_bpf_backing *backing = range->backing;
 	struct request *rq = tag->rq;
@@ -232,14 +379,16 @@ static void ublk_bpf_submit_bdev(struct ublk_bpf_tag *tag, const struct ublk_bpf
 	struct bio *src, *bio;
 	u32 at = 0;
 
-	if (req_op(rq) == REQ_OP_FLUSH) {
-		bio = ublk_bpf_clone_bio(tag, NULL, backing, worker);
-		if (!bio)
-			goto nomem;
-		bio->bi_opf = REQ_OP_WRITE | REQ_PREFLUSH | (rq->cmd_flags & UBLK_BPF_KEEP_FLAGS);
-		refcount_inc(&tag->io.ref);
-		submit_bio_noacct(bio);
+	switch (req_op(rq)) {
+	case REQ_OP_FLUSH:
+		ublk_bpf_submit_empty(tag, range, fwd, REQ_OP_WRITE | REQ_PREFLUSH, worker);
 		return;
+	case REQ_OP_DISCARD:
+	case REQ_OP_WRITE_ZEROES:
+		ublk_bpf_submit_empty(tag, range, fwd, req_op(rq), worker);
+		return;
+	default:
+		break;
 	}
 
 	for (src = rq->bio; start < end; at += src->bi_iter.bi_size, src = src->bi_next) {
@@ -250,7 +399,7 @@ static void ublk_bpf_submit_bdev(struct ublk_bpf_tag *tag, const struct ublk_bpf
 		skip = start - at;
 		bytes = min(src->bi_iter.bi_size - skip, end - start);
 
-		bio = ublk_bpf_clone_bio(tag, src, backing, worker);
+		bio = ublk_bpf_clone_bio(tag, src, backing, fwd, worker);
 		if (!bio)
 			goto nomem;
 		if (start + bytes < end)
@@ -267,36 +416,67 @@ static void ublk_bpf_submit_bdev(struct ublk_bpf_tag *tag, const struct ublk_bpf
 	return;
 nomem:
 	percpu_ref_put(&backing->ref);
-	ublk_bpf_fail_range(tag, -ENOMEM);
+	ublk_bpf_fail_bio(tag, fwd, -ENOMEM);
 }
 
-/* Accounted to the submitter. The I/O may end in here. */
-static void ublk_bpf_work_file(struct ublk_bpf_fwd *fwd)
+/* The same of a range that keeps its reference till all of its bios have ended. */
+static void ublk_bpf_submit_told(struct ublk_bpf_fwd *fwd, bool worker)
 {
-	struct bio *bio = fwd->tag->rq->bio;		/* a flush has none */
+	refcount_set(&fwd->bios, 1);
+	fwd->err = 0;
+	percpu_ref_get(&fwd->range.backing->ref);
+	ublk_bpf_submit_bdev(fwd->tag, &fwd->range, fwd, worker);
+	ublk_bpf_put_bio(fwd);
+}
+
+static int ublk_bpf_write_zero_pages(const struct ublk_bpf_range *range)
+{
+	unsigned int noio = memalloc_noio_save();
+	int err;
+
+	err = blkdev_issue_zeroout(range->backing->bdev, range->pos >> SECTOR_SHIFT,
+				   range->bytes >> SECTOR_SHIFT, GFP_NOIO, 0);
+	memalloc_noio_restore(noio);
+	return err;
+}
+
+/* Somebody is told of the end of its ranges, or has to look at it. */
+static bool ublk_bpf_needs_fwd(const struct ublk_bpf_tag *tag)
+{
+	return READ_ONCE(tag->q->dev->has_done) || req_op(tag->rq) == REQ_OP_WRITE_ZEROES;
+}
+
+/* Do a range. Context: a worker. Accounted to the submitter. The I/O may end in here. */
+static void ublk_bpf_work_range(struct ublk_bpf_fwd *fwd)
+{
+	struct ublk_bpf_tag *tag = fwd->tag;
+	struct bio *bio = tag->rq->bio;		/* a flush has none */
 
 	kthread_associate_blkcg(bio ? bio_blkcg_css(bio) : NULL);
-	ublk_bpf_file_submit(fwd, false);
+	if (!fwd->range.backing->bdev) {
+		ublk_bpf_file_submit(fwd, false);
+	} else if (ublk_bpf_wants_zero_pages(tag, fwd->range.backing)) {
+		fwd->zero_pages = true;
+		ublk_bpf_end_fwd(fwd, ublk_bpf_write_zero_pages(&fwd->range));
+	} else if (ublk_bpf_needs_fwd(tag)) {
+		ublk_bpf_submit_told(fwd, true);
+	} else {
+		ublk_bpf_submit_bdev(tag, &fwd->range, NULL, true);
+		ublk_bpf_free_fwd(fwd);
+		ublk_bpf_put_io(tag);
+	}
 	kthread_associate_blkcg(NULL);
 }
 
 static void ublk_bpf_fwd_work(struct work_struct *work)
 {
-	struct ublk_bpf_fwd *fwd = container_of(work, struct ublk_bpf_fwd, work);
-	struct ublk_bpf_tag *tag = fwd->tag;
-
-	if (!fwd->range.backing->bdev) {
-		ublk_bpf_work_file(fwd);
-		return;
-	}
-	ublk_bpf_submit_bdev(tag, &fwd->range, true);
-	ublk_bpf_free_fwd(fwd);
-	ublk_bpf_put_io(tag);
+	ublk_bpf_work_range(container_of(work, struct ublk_bpf_fwd, work));
 }
 
 /*
  * A range with a life of its own: in the tag when that is free. Holds a reference.
- * @worker: not for the run of the callbacks, which alone may take the tag's own.
+ * @worker: not for the run of the callbacks, which alone may take the tag's own. NULL when
+ * there is no memory: what has it may wait for this very worker.
  */
 static struct ublk_bpf_fwd *ublk_bpf_alloc_fwd(struct ublk_bpf_tag *tag,
 					       const struct ublk_bpf_range *range, bool worker)
@@ -308,26 +488,23 @@ static struct ublk_bpf_fwd *ublk_bpf_alloc_fwd(struct ublk_bpf_tag *tag,
 		fwd = &room->fwd;
 		room->fwd_busy = true;
 	} else {
-		fwd = mempool_alloc(ublk_bpf_fwds, GFP_NOIO);
+		fwd = mempool_alloc(&tag->q->dev->fwds, worker ? GFP_NOWAIT : GFP_NOIO);
+		if (!fwd)
+			return NULL;
 	}
 	fwd->range = *range;
 	fwd->tag = tag;
 	fwd->bvec = NULL;
 	fwd->done = 0;
+	fwd->tries = 0;
+	fwd->zero_pages = false;
+	fwd->tell = READ_ONCE(tag->q->dev->has_done);
+	if (fwd->tell)
+		ublk_bpf_io_scratch(tag, 0);	/* several io_done must not all clear it */
 	fwd->iocb.ki_flags = 0;
 	INIT_WORK(&fwd->work, ublk_bpf_fwd_work);
 	refcount_inc(&tag->io.ref);
 	return fwd;
-}
-
-void ublk_bpf_free_fwd(struct ublk_bpf_fwd *fwd)
-{
-	struct ublk_bpf_room *room = fwd->tag->room;
-
-	if (fwd == &room->fwd)
-		smp_store_release(&room->fwd_busy, false);
-	else
-		mempool_free(fwd, ublk_bpf_fwds);
 }
 
 /*
@@ -353,27 +530,42 @@ static bool ublk_bpf_stack_is_low(void)
 	return current_stack_pointer - (unsigned long)task_stack_page(current) < THREAD_SIZE / 2;
 }
 
+static void ublk_bpf_count_range(const struct ublk_bpf_tag *tag,
+				 const struct ublk_bpf_range *range, bool worker)
+{
+	struct ublk_bpf_dev *dev = tag->q->dev;
+
+	ublk_bpf_count(dev, fwd_bytes, range->bytes);
+	if (worker)
+		ublk_bpf_count(dev, fwd_worker, 1);
+	else
+		ublk_bpf_count(dev, fwd_inline, 1);
+	trace_ublk_bpf_forward(dev->dev_id, tag->rq, range->off, range->bytes, range->slot,
+			       range->pos, worker);
+}
+
 static void ublk_bpf_submit_range(struct ublk_bpf_tag *tag, const struct ublk_bpf_range *range,
 				  bool here)
 {
-	struct ublk_bpf_dev *dev = tag->q->dev;
 	struct ublk_bpf_fwd *fwd;
 
-	ublk_bpf_count(dev, fwd_bytes, range->bytes);
-	if (here && range->backing->bdev) {
-		ublk_bpf_count(dev, fwd_inline, 1);
-		ublk_bpf_submit_bdev(tag, range, false);
+	if (here && range->backing->bdev && !ublk_bpf_wants_zero_pages(tag, range->backing)) {
+		ublk_bpf_count_range(tag, range, false);
+		if (ublk_bpf_needs_fwd(tag))
+			ublk_bpf_submit_told(ublk_bpf_alloc_fwd(tag, range, false), false);
+		else
+			ublk_bpf_submit_bdev(tag, range, NULL, false);
 		return;
 	}
 
 	fwd = ublk_bpf_alloc_fwd(tag, range, false);
-	if (here && ublk_bpf_file_inline_ok(tag, range->backing) &&
+	if (here && !range->backing->bdev && ublk_bpf_file_inline_ok(tag, range->backing) &&
 	    ublk_bpf_file_submit(fwd, true)) {
-		ublk_bpf_count(dev, fwd_inline, 1);
+		ublk_bpf_count_range(tag, range, false);
 		return;
 	}
-	ublk_bpf_count(dev, fwd_worker, 1);
-	queue_work(ublk_bpf_wq, &fwd->work);
+	ublk_bpf_count_range(tag, range, true);
+	queue_work(tag->q->dev->wq, &fwd->work);
 }
 
 /*
@@ -411,64 +603,58 @@ void ublk_bpf_submit_ranges(struct ublk_bpf_tag *tag, struct ublk_bpf_plug *batc
 }
 
 /*
- * Send what was recorded through a hold. Context: a worker; a reference is held,
- * and the run of the callbacks may not be over.
+ * Send a range that was recorded through a hold. Context: a worker; a reference is held,
+ * and the run of the callbacks may not be over. Return: false: no memory, later.
  */
-void ublk_bpf_send_record(struct ublk_bpf_tag *tag, const struct ublk_bpf_record *rec,
-			  const struct ublk_bpf_range *ranges)
+bool ublk_bpf_send_held(struct ublk_bpf_tag *tag, const struct ublk_bpf_range *range)
 {
-	struct ublk_bpf_dev *dev = tag->q->dev;
+	struct ublk_bpf_fwd *fwd = ublk_bpf_alloc_fwd(tag, range, true);
 
-	for (unsigned int i = 0; i < rec->nr; i++) {
-		ublk_bpf_count(dev, fwd_bytes, ranges[i].bytes);
-		ublk_bpf_count(dev, fwd_worker, 1);
-		if (ranges[i].backing->bdev)
-			ublk_bpf_submit_bdev(tag, &ranges[i], true);
-		else
-			ublk_bpf_work_file(ublk_bpf_alloc_fwd(tag, &ranges[i], true));
-	}
+	if (!fwd)
+		return false;
+	ublk_bpf_count_range(tag, range, true);
+	ublk_bpf_work_range(fwd);
+	return true;
+}
+
+int ublk_bpf_forward_init_dev(struct ublk_bpf_dev *dev)
+{
+	int err;
+
+	dev->wq = alloc_workqueue("ublk_bpf%d", WQ_MEM_RECLAIM | WQ_UNBOUND, 0, dev->dev_id);
+	if (!dev->wq)
+		return -ENOMEM;
+	err = mempool_init_slab_pool(&dev->fwds, UBLK_BPF_POOL_SIZE, ublk_bpf_fwd_cache);
+	if (err)
+		return err;
+	return bioset_init(&dev->clones, UBLK_BPF_POOL_SIZE,
+			   offsetof(struct ublk_bpf_clone, bio), BIOSET_NEED_RESCUER);
+}
+
+/* Of a device that has none of it, too. All its I/O has ended; a work item may end still. */
+void ublk_bpf_forward_exit_dev(struct ublk_bpf_dev *dev)
+{
+	if (dev->wq)
+		destroy_workqueue(dev->wq);
+	mempool_exit(&dev->fwds);
+	bioset_exit(&dev->clones);
 }
 
 int ublk_bpf_forward_init(void)
 {
-	int err;
-
-	err = bioset_init(&ublk_bpf_clones, UBLK_BPF_POOL_SIZE,
-			  offsetof(struct ublk_bpf_clone, bio), BIOSET_NEED_RESCUER);
-	if (err)
-		return err;
-
-	err = -ENOMEM;
 	ublk_bpf_fwd_cache = KMEM_CACHE(ublk_bpf_fwd, 0);
 	if (!ublk_bpf_fwd_cache)
-		goto exit_bioset;
-	ublk_bpf_fwds = mempool_create_slab_pool(UBLK_BPF_POOL_SIZE, ublk_bpf_fwd_cache);
-	if (!ublk_bpf_fwds)
-		goto destroy_cache;
-	ublk_bpf_wq = alloc_workqueue("ublk_bpf", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
-	if (!ublk_bpf_wq)
-		goto destroy_pool;
+		return -ENOMEM;
 	ublk_bpf_free_wq = alloc_workqueue("ublk_bpf_free", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
-	if (!ublk_bpf_free_wq)
-		goto destroy_wq;
+	if (!ublk_bpf_free_wq) {
+		kmem_cache_destroy(ublk_bpf_fwd_cache);
+		return -ENOMEM;
+	}
 	return 0;
-
-destroy_wq:
-	destroy_workqueue(ublk_bpf_wq);
-destroy_pool:
-	mempool_destroy(ublk_bpf_fwds);
-destroy_cache:
-	kmem_cache_destroy(ublk_bpf_fwd_cache);
-exit_bioset:
-	bioset_exit(&ublk_bpf_clones);
-	return err;
 }
 
 void ublk_bpf_forward_exit(void)
 {
-	destroy_workqueue(ublk_bpf_wq);
 	destroy_workqueue(ublk_bpf_free_wq);
-	mempool_destroy(ublk_bpf_fwds);
 	kmem_cache_destroy(ublk_bpf_fwd_cache);
-	bioset_exit(&ublk_bpf_clones);
 }

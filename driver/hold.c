@@ -16,7 +16,8 @@
 #include <linux/llist.h>
 #include <linux/mempool.h>
 #include <linux/slab.h>
-#include "internal.h"
+#include "pdu.h"
+#include "trace.h"
 
 #define UBLK_BPF_HOLD_POOL	64	/* that many I/Os are held without memory */
 
@@ -27,6 +28,7 @@ struct ublk_bpf_hold {
 	struct ublk_bpf_tag	*tag;	/* NULL: taken; lock */
 	struct ublk_bpf_tag	*ended;	/* taken, its reference is dropped later */
 	struct ublk_bpf_record	rec;	/* lock */
+	u8			sent;	/* ranges, by the work */
 	union {
 		struct llist_node	node;
 		struct work_struct	work;
@@ -131,7 +133,12 @@ static void ublk_bpf_hold_work(struct work_struct *work)
 	struct ublk_bpf_hold *h = container_of(work, struct ublk_bpf_hold, work);
 	struct ublk_bpf_tag *tag = h->ended;
 
-	ublk_bpf_send_record(tag, &h->rec, h->ranges);
+	for (; h->sent < h->rec.nr; h->sent++) {
+		if (!ublk_bpf_send_held(tag, &h->ranges[h->sent])) {
+			queue_work(h->dev->wq, work);	/* behind what has the memory */
+			return;
+		}
+	}
 	ublk_bpf_put_io(tag);
 	ublk_bpf_put_hold(h);
 }
@@ -167,7 +174,7 @@ static void ublk_bpf_end_hold(struct ublk_bpf_hold *h, enum ublk_bpf_hold_end en
 	h->ended = tag;
 	if (h->rec.nr) {
 		INIT_WORK(&h->work, ublk_bpf_hold_work);
-		queue_work(ublk_bpf_wq, &h->work);
+		queue_work(h->dev->wq, &h->work);
 	} else if (ublk_bpf_releasing()) {
 		ublk_bpf_defer_hold(h);
 	} else {
@@ -243,6 +250,7 @@ struct ublk_bpf_hold *ublk_bpf_hold_io(struct ublk_bpf_tag *tag)
 	ublk_bpf_get_dev(dev);
 	h->dev = dev;
 	h->ended = NULL;
+	h->sent = 0;
 	h->rec = (struct ublk_bpf_record){
 		.covered	= tag->rec.covered,
 		.last_off	= tag->rec.last_off,
@@ -251,6 +259,7 @@ struct ublk_bpf_hold *ublk_bpf_hold_io(struct ublk_bpf_tag *tag)
 	raw_spin_lock_init(&h->lock);
 	refcount_set(&h->ref, 2);
 
+	ublk_bpf_io_scratch(tag, 0);	/* not by who sends its ranges, at any time */
 	ublk_bpf_note_held(tag);
 	tag->io.flags |= BIT(UBLK_BPF_IO_F_HELD);
 	smp_store_release(&tag->hold, h);
@@ -262,6 +271,7 @@ struct ublk_bpf_hold *ublk_bpf_hold_io(struct ublk_bpf_tag *tag)
 		return NULL;
 	}
 	ublk_bpf_count(dev, held, 1);
+	trace_ublk_bpf_hold(dev->dev_id, tag->rq, 0);
 	return h;
 }
 
@@ -278,10 +288,10 @@ int ublk_bpf_hold_init(void)
 	return 0;
 }
 
+/* No device is left: what goes on is the end of what let go of the last ones. */
 void ublk_bpf_hold_exit(void)
 {
 	irq_work_sync(&ublk_bpf_ended_work);
-	flush_workqueue(ublk_bpf_wq);
 	rcu_barrier();
 	mempool_destroy(ublk_bpf_holds);
 	kmem_cache_destroy(ublk_bpf_hold_cache);

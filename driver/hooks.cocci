@@ -479,7 +479,7 @@ identifier f = {ublk_stop_dev, ublk_stop_dev_unlocked};
  	... when any
  }
 
-// Control commands of ours; ub->mutex is ours to take.
+// Control commands of ours; ub->mutex is ours to take, and protects ub->params.
 @ctrl_cmd_pointer@
 symbol UBLK_BPF_SITE_CTRL_CMD;
 expression E;
@@ -489,7 +489,7 @@ expression E;
  	const struct ublksrv_ctrl_cmd *header = E;
  	<...
 -	ret = -EOPNOTSUPP;
-+	ret = ublk_bpf_ctrl_cmd(UBLK_BPF_SITE_CTRL_CMD, ub->bpf, &ub->mutex, cmd_op, header);
++	ret = ublk_bpf_ctrl_cmd(UBLK_BPF_SITE_CTRL_CMD, ub->bpf, &ub->mutex, &ub->params, cmd_op, header);
  	...>
  }
 
@@ -501,7 +501,7 @@ symbol UBLK_BPF_SITE_CTRL_CMD;
  	struct ublksrv_ctrl_cmd header;
  	<...
 -	ret = -EOPNOTSUPP;
-+	ret = ublk_bpf_ctrl_cmd(UBLK_BPF_SITE_CTRL_CMD, ub->bpf, &ub->mutex, cmd_op, &header);
++	ret = ublk_bpf_ctrl_cmd(UBLK_BPF_SITE_CTRL_CMD, ub->bpf, &ub->mutex, &ub->params, cmd_op, &header);
  	...>
  }
 

@@ -16,6 +16,7 @@
 #include <linux/bio.h>
 #include <linux/blk-mq.h>
 #include <linux/fs.h>
+#include <linux/mempool.h>
 #include <linux/percpu-refcount.h>
 #include <linux/percpu.h>
 #include <linux/refcount.h>
@@ -24,6 +25,9 @@
 #include "compat.h"
 
 #define UBLK_BPF_MAX_RANGES	16	/* a call of a callback */
+#define UBLK_BPF_SCRATCH_SIZE	64
+#define UBLK_BPF_MAX_TRIES	64	/* of a range, by io_done */
+#define UBLK_BPF_MAX_DONE_SERVER	8	/* times that io_done sends an I/O to its server */
 
 struct ublk_bpf_ops;			/* in full in ops.c only, see there */
 struct ublk_bpf_prog;
@@ -47,6 +51,7 @@ enum ublk_bpf_io_flag {
 	UBLK_BPF_IO_F_AWAY,	/* taken: it comes to the server by a requeue only */
 	UBLK_BPF_IO_F_HELD,	/* held, now or before: the completion reference is the hold's */
 	UBLK_BPF_IO_F_WAITS,	/* for a server: wait_lock of its queue */
+	UBLK_BPF_IO_F_DONE,	/* not a tag's: what io_done sees, see struct ublk_bpf_fwd */
 };
 
 /* How a hold ended; says what the I/O ends with. */
@@ -81,6 +86,10 @@ struct ublk_bpf_backing {
 	unsigned int		dma_alignment;	/* mask, of memory */
 	unsigned int		block;	/* ranges are multiples of it, in bytes */
 	bool			writable;
+	bool			can_discard;
+	bool			has_cache;	/* a flush has to reach it */
+	bool			buffered;	/* not direct I/O */
+	bool			stable;		/* pages must not change under a write */
 	struct ublk_bpf_dev	*dev;
 	struct work_struct	free_work;
 };
@@ -91,6 +100,7 @@ struct ublk_bpf_range {
 	u64			pos;	/* in the backing */
 	u32			off;	/* in the I/O */
 	u32			bytes;
+	u32			slot;
 };
 
 /* Ranges that were recorded and not yet sent. */
@@ -100,9 +110,16 @@ struct ublk_bpf_record {
 	u8			nr;
 };
 
-/* A range that is sent by a worker, or goes to a file. */
+/* A range that is sent by a worker, goes to a file, or whose end io_done is told of. */
 struct ublk_bpf_fwd {
 	struct ublk_bpf_range	range;
+	struct ublk_bpf_range	retry;	/* recorded by io_done; backing NULL: none */
+	struct ublk_bpf_io	io;	/* for io_done: several may run at a time */
+	refcount_t		bios;	/* on their way, and one while they are sent */
+	int			err;	/* of the bios, the first, kept by cmpxchg */
+	u8			tries;	/* that io_done has asked for */
+	bool			tell;	/* io_done */
+	bool			zero_pages;	/* were written */
 	struct ublk_bpf_tag	*tag;
 	struct work_struct	work;
 	struct kiocb		iocb;
@@ -116,10 +133,12 @@ struct ublk_bpf_fwd {
 struct ublk_bpf_room {
 	struct bio		clone;		/* for an I/O of one bio */
 	struct ublk_bpf_backing	*clone_backing;
+	struct ublk_bpf_fwd	*clone_fwd;	/* NULL: nobody is told */
 	bool			clone_busy;	/* taken by the run, given back by the bio's end */
 	bool			fwd_busy;	/* likewise */
 	struct ublk_bpf_fwd	fwd;		/* for an I/O of one range */
 	struct ublk_bpf_range	ranges[UBLK_BPF_MAX_RANGES];
+	u8			scratch[UBLK_BPF_SCRATCH_SIZE];
 };
 
 /*
@@ -139,9 +158,11 @@ struct ublk_bpf_tag {
 	u32			sent;		/* covered by ranges that were sent */
 	struct ublk_bpf_record	rec;		/* of this call */
 	bool			asking;		/* a queue callback runs */
+	bool			scratched;	/* its scratch is in use */
 	bool			held_ranges;	/* recorded through the hold, and sent */
 	bool			hold_late;	/* it had ended after its time */
 	bool			rerun;		/* the server has said -EAGAIN */
+	bool			done_server;	/* io_done wants it to go there */
 	u8			hold_end;	/* enum ublk_bpf_hold_end */
 	u32			held_covered;	/* by ranges of both kinds */
 	unsigned long		held_since;	/* jiffies, of the first hold */
@@ -172,8 +193,10 @@ struct ublk_bpf_counters {
 struct ublk_bpf_dev {
 	struct ublk_bpf_prog __rcu	*prog;	/* RCU and SRCU to read, ops_lock to write */
 	u64				attach_seq;	/* of prog; set before it */
+	unsigned long			updated;	/* jiffies, when prog was attached or updated */
 	bool				fail;	/* its program is gone, no fallback */
 	bool				has_release;	/* its program, now or last */
+	bool				has_done;	/* likewise, io_done */
 	bool				stopping;	/* nothing can be held, or wait, any more */
 	bool				recover;	/* it lives without a server */
 	bool				wait_alone;	/* what needs one waits, else it fails */
@@ -184,6 +207,9 @@ struct ublk_bpf_dev {
 	refcount_t			ref;		/* the device's and one each hold */
 	struct work_struct		free_work;
 	struct ublk_bpf_counters __percpu *counters;
+	struct bio_set			clones;		/* not shared: its backing may be */
+	mempool_t			fwds;		/* such a device, and must not need */
+	struct workqueue_struct		*wq;		/* what this one waits for */
 	struct ublk_bpf_backing __rcu	*slots[UBLK_BPF_MAX_SLOTS];	/* ub->mutex to write */
 	u64				cookie;
 	u32				attach_flags;
@@ -208,20 +234,20 @@ struct ublk_bpf_dev {
 	struct ublk_bpf_queue		queues[] __counted_by(nr_queues);
 };
 
-/*
- * What stays with a request when it is asked about again, by another tag perhaps. Valid
- * with RQF_DONTPREP.
- */
-struct ublk_bpf_pdu {
-	u64		attach_seq;	/* of who held it, 0: nobody */
-	unsigned long	held_since;	/* jiffies */
-	bool		rerun;		/* asked after the server's -EAGAIN, and held then */
-	bool		served;		/* the server has had it */
-};
+/* The range whose end io_done is told of, NULL when that is not what runs. */
+static inline struct ublk_bpf_fwd *ublk_bpf_io_fwd(const struct ublk_bpf_io *io)
+{
+	if (!(io->flags & BIT(UBLK_BPF_IO_F_DONE)))
+		return NULL;
+	return container_of((struct ublk_bpf_io *)io, struct ublk_bpf_fwd, io);
+}
 
 static inline struct ublk_bpf_tag *ublk_bpf_io_tag(const struct ublk_bpf_io *io)
 {
-	return container_of((struct ublk_bpf_io *)io, struct ublk_bpf_tag, io);
+	struct ublk_bpf_fwd *fwd = ublk_bpf_io_fwd(io);
+
+	return unlikely(fwd) ? fwd->tag :
+	       container_of((struct ublk_bpf_io *)io, struct ublk_bpf_tag, io);
 }
 
 /* ops.c */
@@ -237,6 +263,7 @@ enum ublk_bpf_answer ublk_bpf_ask_daemon(struct ublk_bpf_dev *dev, struct ublk_b
 					 unsigned int off, unsigned long *ret);
 bool ublk_bpf_has_queue_io_cmd(struct ublk_bpf_dev *dev);
 void ublk_bpf_release(struct ublk_bpf_dev *dev, struct ublk_bpf_io *io);
+int ublk_bpf_ask_done(struct ublk_bpf_fwd *fwd, int res);
 int ublk_bpf_attach(struct ublk_bpf_dev *dev, const struct ublk_bpf_attach *arg);
 int ublk_bpf_detach(struct ublk_bpf_dev *dev);
 void ublk_bpf_eject(struct ublk_bpf_dev *dev, const struct ublk_bpf_tag *tag);
@@ -260,6 +287,9 @@ void ublk_bpf_hold_complete(struct ublk_bpf_hold *h, int res);
 int ublk_bpf_hold_forward(struct ublk_bpf_hold *h, u32 off, u32 bytes, u32 slot, u64 pos);
 void ublk_bpf_hold_release(struct ublk_bpf_hold *h);
 void ublk_bpf_hold_release_dtor(void *h);
+int ublk_bpf_payload_read(struct ublk_bpf_io *io, u32 off, void *dst, u32 dst__sz);
+int ublk_bpf_payload_write(struct ublk_bpf_io *io, u32 off, const void *src, u32 src__sz);
+u8 *ublk_bpf_scratch(struct ublk_bpf_io *io, const size_t rdwr_buf_size);
 
 /* dev.c */
 struct ublk_bpf_dev *ublk_bpf_queue_dev(const struct request_queue *q);
@@ -275,8 +305,10 @@ void ublk_bpf_put_io(struct ublk_bpf_tag *tag);
 void ublk_bpf_completed(struct ublk_bpf_tag *tag, int res);
 void ublk_bpf_fail_range(struct ublk_bpf_tag *tag, int err);
 void ublk_bpf_misused(struct ublk_bpf_tag *tag, const char *what);
-void ublk_bpf_note_held(struct ublk_bpf_tag *tag);
-bool ublk_bpf_held_too_long(const struct ublk_bpf_tag *tag);
+void ublk_bpf_fail_rq(struct ublk_bpf_dev *dev, struct request *rq, int err, bool server);
+
+/* wait.c */
+void ublk_bpf_wait_for_server(struct ublk_bpf_tag *tag, struct request *rq);
 void ublk_bpf_end_wait(struct ublk_bpf_dev *dev, int err);
 
 /* forward.c */
@@ -287,11 +319,13 @@ int ublk_bpf_record(struct ublk_bpf_tag *tag, struct ublk_bpf_record *rec,
 int ublk_bpf_record_io(struct ublk_bpf_tag *tag, u32 off, u32 bytes, u32 slot, u64 pos);
 void ublk_bpf_drop_record(struct ublk_bpf_record *rec, const struct ublk_bpf_range *ranges);
 void ublk_bpf_drop_ranges(struct ublk_bpf_tag *tag);
-void ublk_bpf_send_record(struct ublk_bpf_tag *tag, const struct ublk_bpf_record *rec,
-			  const struct ublk_bpf_range *ranges);
+bool ublk_bpf_send_held(struct ublk_bpf_tag *tag, const struct ublk_bpf_range *range);
 void ublk_bpf_submit_ranges(struct ublk_bpf_tag *tag, struct ublk_bpf_plug *batch);
 
-void ublk_bpf_free_fwd(struct ublk_bpf_fwd *fwd);
+int ublk_bpf_record_retry(struct ublk_bpf_fwd *fwd, u32 off, u32 bytes, u32 slot, u64 pos);
+void ublk_bpf_end_fwd(struct ublk_bpf_fwd *fwd, int err);
+int ublk_bpf_forward_init_dev(struct ublk_bpf_dev *dev);
+void ublk_bpf_forward_exit_dev(struct ublk_bpf_dev *dev);
 int ublk_bpf_forward_init(void);
 void ublk_bpf_forward_exit(void);
 
@@ -311,16 +345,22 @@ bool ublk_bpf_file_inline_ok(const struct ublk_bpf_tag *tag,
 			     const struct ublk_bpf_backing *backing);
 bool ublk_bpf_file_submit(struct ublk_bpf_fwd *fwd, bool nowait);
 
+struct bio *ublk_bpf_bio_at(const struct request *rq, u32 off, u32 *skip);
+
+/* payload.c */
+int ublk_bpf_payload(const struct ublk_bpf_io *io, u32 off, void *mem, u32 bytes, bool to_mem);
+u8 *ublk_bpf_io_scratch(struct ublk_bpf_tag *tag, size_t size);
+
 /* slot.c */
 int ublk_bpf_set_slot(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot, int fd, u32 flags);
 int ublk_bpf_clear_slot(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot);
 int ublk_bpf_get_slot(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot, s32 __user *to);
 void ublk_bpf_clear_slots(struct ublk_bpf_dev *dev);
+struct gendisk *ublk_bpf_get_disk(struct ublk_bpf_dev *dev);
 struct ublk_bpf_backing *ublk_bpf_backing_tryget(struct ublk_bpf_dev *dev, u32 slot);
 int ublk_bpf_slot_init(void);
 void ublk_bpf_slot_exit(void);
 
-extern struct workqueue_struct *ublk_bpf_wq;		/* I/O */
 extern struct workqueue_struct *ublk_bpf_free_wq;	/* backings: never behind I/O */
 
 #endif

@@ -14,7 +14,8 @@
 #include <linux/bio.h>
 #include <linux/blk-mq.h>
 #include <linux/ratelimit.h>
-#include "internal.h"
+#include "pdu.h"
+#include "trace.h"
 #include "ublk_bpf_return.h"
 
 /*
@@ -50,6 +51,7 @@ void ublk_bpf_fail_range(struct ublk_bpf_tag *tag, int err)
 void ublk_bpf_misused(struct ublk_bpf_tag *tag, const char *what)
 {
 	ublk_bpf_count(tag->q->dev, misused, 1);
+	trace_ublk_bpf_misuse(tag->q->dev->dev_id, tag->q->dev->prog_id, what);
 	pr_warn_ratelimited("ublk_bpf: dev %d: program %u %s\n",
 			    tag->q->dev->dev_id, tag->q->dev->prog_id, what);
 }
@@ -103,6 +105,8 @@ static void ublk_bpf_start_io(struct ublk_bpf_tag *tag, struct request *rq, bool
 	tag->err = 0;
 	tag->rec = (struct ublk_bpf_record){};
 	tag->held_ranges = false;
+	tag->scratched = false;
+	tag->done_server = false;
 	tag->hold_late = false;
 	tag->held_covered = 0;
 	tag->hold_end = UBLK_BPF_HOLD_NONE;
@@ -141,9 +145,15 @@ static void ublk_bpf_end_request(struct request *rq, blk_status_t status, unsign
 		local_bh_enable();
 }
 
-static void ublk_bpf_fail_rq(struct ublk_bpf_dev *dev, struct request *rq, int err, bool server)
+static void ublk_bpf_count_failed(struct ublk_bpf_dev *dev, const struct request *rq, int err)
 {
 	ublk_bpf_count(dev, failed, 1);
+	trace_ublk_bpf_fail(dev->dev_id, rq, err);
+}
+
+void ublk_bpf_fail_rq(struct ublk_bpf_dev *dev, struct request *rq, int err, bool server)
+{
+	ublk_bpf_count_failed(dev, rq, err);
 	ublk_bpf_end_request(rq, errno_to_blk_status(err), 0, server, NULL);
 }
 
@@ -159,79 +169,6 @@ static s64 ublk_bpf_completed_bytes(const struct ublk_bpf_tag *tag)
 	if ((req_op(rq) != REQ_OP_READ && req_op(rq) != REQ_OP_WRITE) || res >= tag->bytes)
 		return tag->bytes;
 	return round_down(res, queue_logical_block_size(rq->q)) ?: -EIO;
-}
-
-static struct ublk_bpf_pdu *ublk_bpf_rq_pdu(const struct ublk_bpf_tag *tag)
-{
-	return blk_mq_rq_to_pdu(tag->rq) + tag->q->dev->pdu;
-}
-
-/* The same to be written, zeroes at first. */
-static struct ublk_bpf_pdu *ublk_bpf_make_pdu(const struct ublk_bpf_tag *tag)
-{
-	struct ublk_bpf_pdu *pdu = ublk_bpf_rq_pdu(tag);
-
-	if (!(tag->rq->rq_flags & RQF_DONTPREP)) {
-		*pdu = (struct ublk_bpf_pdu){};
-		tag->rq->rq_flags |= RQF_DONTPREP;
-	}
-	return pdu;
-}
-
-/*
- * When it was first held stays with a request that its program is asked about
- * again; another program begins anew. Context: a queue callback.
- */
-void ublk_bpf_note_held(struct ublk_bpf_tag *tag)
-{
-	const struct ublk_bpf_pdu *pdu = ublk_bpf_rq_pdu(tag);
-
-	tag->held_since = jiffies;
-	if (tag->rq->rq_flags & RQF_DONTPREP && pdu->attach_seq == tag->attach_seq)
-		tag->held_since = pdu->held_since;
-}
-
-/* Before a request of which nothing was done goes back to its queue. */
-static void ublk_bpf_keep_held(struct ublk_bpf_tag *tag)
-{
-	struct ublk_bpf_pdu *pdu = ublk_bpf_make_pdu(tag);
-
-	pdu->held_since = tag->held_since;
-	pdu->attach_seq = tag->attach_seq;
-	pdu->rerun = tag->rerun;
-}
-
-/* Something was done of it, or it is the server's now: that is no holding. */
-static void ublk_bpf_forget_held(struct ublk_bpf_tag *tag)
-{
-	if (unlikely(tag->rq->rq_flags & RQF_DONTPREP)) {
-		ublk_bpf_rq_pdu(tag)->attach_seq = 0;
-		ublk_bpf_rq_pdu(tag)->rerun = false;
-	}
-}
-
-/* The server has had it, and it comes again: that one has died. */
-static bool ublk_bpf_was_served(const struct ublk_bpf_tag *tag)
-{
-	return tag->rq->rq_flags & RQF_DONTPREP && ublk_bpf_rq_pdu(tag)->served;
-}
-
-static void ublk_bpf_note_served(const struct ublk_bpf_tag *tag)
-{
-	if (tag->q->dev->recover)
-		ublk_bpf_make_pdu(tag)->served = true;
-}
-
-/* Was it held when it was asked about after the server's -EAGAIN? */
-static bool ublk_bpf_was_rerun(const struct ublk_bpf_tag *tag)
-{
-	return unlikely(tag->rq->rq_flags & RQF_DONTPREP) && ublk_bpf_rq_pdu(tag)->rerun;
-}
-
-/* Of an I/O that is held. */
-bool ublk_bpf_held_too_long(const struct ublk_bpf_tag *tag)
-{
-	return time_after_eq(jiffies, tag->held_since + tag->rq->timeout);
 }
 
 /*
@@ -279,7 +216,11 @@ static bool ublk_bpf_finish(struct ublk_bpf_tag *tag, struct io_comp_batch *iob)
 	ublk_bpf_release(dev, &tag->io);
 	WRITE_ONCE(tag->io.flags, 0);
 
-	if (flags & BIT(UBLK_BPF_IO_F_REDIRECT)) {
+	if (unlikely(READ_ONCE(tag->done_server)) && !res) {
+		again = ublk_bpf_send_to_server(tag);
+		if (!again)
+			res = -EIO;
+	} else if (flags & BIT(UBLK_BPF_IO_F_REDIRECT)) {
 		if (!res && !tag->taken)
 			return true;
 		res = res ?: tag->taken;
@@ -295,6 +236,7 @@ static bool ublk_bpf_finish(struct ublk_bpf_tag *tag, struct io_comp_batch *iob)
 		if (completed && res >= 0) {
 			ublk_bpf_count(dev, done, 1);
 			ublk_bpf_count(dev, done_bytes, res);
+			trace_ublk_bpf_done(dev->dev_id, rq, res);
 		}
 	}
 
@@ -308,12 +250,10 @@ static bool ublk_bpf_finish(struct ublk_bpf_tag *tag, struct io_comp_batch *iob)
 	}
 	if (res == -EAGAIN)
 		res = -EIO;	/* io_uring would issue it again, and for ever */
-	if (res < 0) {
-		ublk_bpf_count(dev, failed, 1);
-		ublk_bpf_end_request(rq, errno_to_blk_status(res), 0, server, NULL);
-	} else {
+	if (res < 0)
+		ublk_bpf_fail_rq(dev, rq, res, server);
+	else
 		ublk_bpf_end_request(rq, BLK_STS_OK, res, server, iob);
-	}
 	return false;
 }
 
@@ -487,83 +427,15 @@ static enum ublk_bpf_answer ublk_bpf_run(struct ublk_bpf_tag *tag, struct reques
 	return UBLK_BPF_SERVER;
 }
 
-/*
- * A request is for the server, which is gone. It waits for the next one, and so does
- * its tag. Where a program goes on with the others at most half of a queue's tags do,
- * or the only one; what the last server had is not to be lost for that.
- */
-static void ublk_bpf_wait_for_server(struct ublk_bpf_tag *tag, struct request *rq)
-{
-	struct ublk_bpf_queue *q = tag->q;
-	struct ublk_bpf_dev *dev = q->dev;
-	unsigned int depth = min_t(unsigned int, dev->depth, rq->q->nr_requests);
-	unsigned int most = ublk_bpf_has_queue_io_cmd(dev) ? max(depth / 2, 1U) : depth;
-	bool is_back, waits = false;
-
-	if (ublk_bpf_was_served(tag))
-		most = UINT_MAX;
-
-	spin_lock(&q->wait_lock);
-	is_back = !READ_ONCE(*q->canceling);
-	if (!is_back && dev->wait_alone && !READ_ONCE(dev->stopping) && q->nr_waiting < most) {
-		q->nr_waiting++;
-		tag->rq = rq;
-		WRITE_ONCE(tag->io.flags, BIT(UBLK_BPF_IO_F_OWNED) | BIT(UBLK_BPF_IO_F_AWAY) |
-					  BIT(UBLK_BPF_IO_F_WAITS));
-		waits = true;
-	}
-	spin_unlock(&q->wait_lock);
-
-	if (is_back)
-		blk_mq_requeue_request(rq, true);
-	else if (!waits)
-		ublk_bpf_fail_rq(dev, rq, -EIO, false);
-}
-
-/* Take the requests of a queue that wait for a server. */
-static void ublk_bpf_take_waiting(struct ublk_bpf_queue *q, struct list_head *list)
-{
-	spin_lock(&q->wait_lock);
-	for (unsigned int i = 0; q->nr_waiting && i < q->dev->depth; i++) {
-		struct ublk_bpf_tag *tag = &q->tags[i];
-
-		if (!test_bit(UBLK_BPF_IO_F_WAITS, &tag->io.flags))
-			continue;
-		q->nr_waiting--;
-		WRITE_ONCE(tag->io.flags, 0);
-		list_add_tail(&tag->rq->queuelist, list);
-	}
-	spin_unlock(&q->wait_lock);
-}
-
-/*
- * What waits for a server fails with @err, or goes back to the requeue list, which
- * the caller kicks. Who comes later sees that a server is back, or that the device
- * stops. Context: task.
- */
-void ublk_bpf_end_wait(struct ublk_bpf_dev *dev, int err)
-{
-	struct request *rq, *next;
-	LIST_HEAD(list);
-
-	for (unsigned int i = 0; i < dev->nr_queues; i++)
-		ublk_bpf_take_waiting(&dev->queues[i], &list);
-
-	list_for_each_entry_safe(rq, next, &list, queuelist) {
-		list_del_init(&rq->queuelist);
-		if (err)
-			ublk_bpf_fail_rq(dev, rq, err, false);
-		else
-			blk_mq_requeue_request(rq, false);
-	}
-}
-
 /* See ublk_bpf_queue_rq(). */
 bool ublk_bpf_do_queue_rq(struct ublk_bpf_queue *q, struct request *rq)
 {
 	struct ublk_bpf_tag *tag = &q->tags[rq->tag];
+	enum ublk_bpf_answer answer = UBLK_BPF_SERVER;
 
-	switch (ublk_bpf_run(tag, rq, false, false, false)) {
+	if (!ublk_bpf_goes_to_server(tag, rq))
+		answer = ublk_bpf_run(tag, rq, false, false, false);
+	switch (answer) {
 	case UBLK_BPF_ASKED:
 		return true;
 	case UBLK_BPF_GONE:
@@ -582,7 +454,12 @@ bool ublk_bpf_do_queue_rq(struct ublk_bpf_queue *q, struct request *rq)
 /* See ublk_bpf_dispatch_rq(). */
 bool ublk_bpf_do_dispatch_rq(struct ublk_bpf_queue *q, struct request *rq)
 {
-	switch (ublk_bpf_run(&q->tags[rq->tag], rq, true, true, false)) {
+	struct ublk_bpf_tag *tag = &q->tags[rq->tag];
+	enum ublk_bpf_answer answer = UBLK_BPF_SERVER;
+
+	if (!ublk_bpf_goes_to_server(tag, rq))
+		answer = ublk_bpf_run(tag, rq, true, true, false);
+	switch (answer) {
 	case UBLK_BPF_ASKED:
 		return true;
 	case UBLK_BPF_GONE:
@@ -590,6 +467,7 @@ bool ublk_bpf_do_dispatch_rq(struct ublk_bpf_queue *q, struct request *rq)
 		return true;
 	default:
 		ublk_bpf_count(q->dev, redirected, 1);
+		trace_ublk_bpf_redirect(q->dev->dev_id, rq, 0);
 		return false;
 	}
 }
@@ -601,14 +479,18 @@ bool ublk_bpf_do_dispatch_rq(struct ublk_bpf_queue *q, struct request *rq)
 bool ublk_bpf_do_complete_rq(struct request *rq, int *res)
 {
 	struct ublk_bpf_dev *dev = ublk_bpf_queue_dev(rq->q);
-	struct ublk_bpf_queue *q;
+	struct ublk_bpf_tag *tag;
 
 	if (!dev)
 		return false;	/* a stock device's -EAGAIN is the driver's business */
 
-	q = &dev->queues[rq->mq_hctx->queue_num];
+	tag = &dev->queues[rq->mq_hctx->queue_num].tags[rq->tag];
+	tag->rq = rq;
+	if (rq->rq_flags & RQF_DONTPREP)
+		ublk_bpf_rq_pdu(tag)->to_server = false;
 	ublk_bpf_count(dev, rerun, 1);
-	switch (ublk_bpf_run(&q->tags[rq->tag], rq, !ublk_bpf_has_queue_io_cmd(dev), true, true)) {
+	trace_ublk_bpf_rerun(dev->dev_id, rq, 0);
+	switch (ublk_bpf_run(tag, rq, !ublk_bpf_has_queue_io_cmd(dev), true, true)) {
 	case UBLK_BPF_ASKED:
 		return true;
 	case UBLK_BPF_GONE:
@@ -617,7 +499,7 @@ bool ublk_bpf_do_complete_rq(struct request *rq, int *res)
 	default:
 		*res = -EIO;
 	}
-	ublk_bpf_count(dev, failed, 1);
+	ublk_bpf_count_failed(dev, rq, *res);
 	return false;
 }
 

@@ -86,7 +86,12 @@ __bpf_kfunc u64 ublk_bpf_get_cookie(const struct ublk_bpf_io *io)
  */
 __bpf_kfunc void ublk_bpf_complete_io(const struct ublk_bpf_io *io, int res)
 {
-	ublk_bpf_completed(ublk_bpf_io_tag(io), res);
+	struct ublk_bpf_tag *tag = ublk_bpf_io_tag(io);
+
+	if (unlikely(ublk_bpf_io_fwd(io)))
+		ublk_bpf_misused(tag, "completed an I/O in io_done");
+	else
+		ublk_bpf_completed(tag, res);
 }
 
 /**
@@ -101,16 +106,72 @@ __bpf_kfunc void ublk_bpf_complete_io(const struct ublk_bpf_io *io, int res)
  * Ranges come in rising @off, each at or before the end of what is covered.
  * The I/O ends when all are back, the first error wins.
  *
- * Context: queue_io_cmd, queue_io_cmd_daemon.
+ * In io_done: the range that replaces the one that is back, for the same part of
+ * the I/O; sent when it has answered UBLK_BPF_DONE_RETRY.
+ *
+ * Context: queue_io_cmd, queue_io_cmd_daemon, io_done.
  * Return: 0; -EINVAL outside of the I/O, out of order, not a multiple of the
  * backing's block, past its end (a file's: what its file system can hold), not in
- * a queue callback, or completed or held before; -ENOENT empty slot; -EBADF slot
- * not writable; -EOPNOTSUPP operation; -ENOSPC when this call has recorded 16
- * (answer CONTINUE).
+ * such a callback, completed or held before, or another part than the range that is
+ * back; -ENOENT empty slot; -EBADF slot not writable; -EOPNOTSUPP a discard that the
+ * backing does not have; -ENOSPC when this call has recorded 16 (answer CONTINUE), or
+ * io_done one.
  */
 __bpf_kfunc int ublk_bpf_forward(struct ublk_bpf_io *io, u32 off, u32 bytes, u32 slot, u64 pos)
 {
-	return ublk_bpf_record_io(ublk_bpf_io_tag(io), off, bytes, slot, pos);
+	struct ublk_bpf_fwd *fwd = ublk_bpf_io_fwd(io);
+
+	return unlikely(fwd) ? ublk_bpf_record_retry(fwd, off, bytes, slot, pos) :
+	       ublk_bpf_record_io(ublk_bpf_io_tag(io), off, bytes, slot, pos);
+}
+
+/**
+ * ublk_bpf_payload_read - what a write carries, or a read has brought
+ * @io:		the I/O
+ * @off:	where in the I/O, in bytes
+ * @dst:	where to copy it to
+ * @dst__sz:	how many bytes
+ *
+ * Context: queue_io_cmd, queue_io_cmd_daemon; io_done.
+ * Return: 0; -EPERM the I/O is no write, nor in io_done a read; -EINVAL outside of it, in
+ * io_done of the range that is back, or in another callback.
+ */
+__bpf_kfunc int ublk_bpf_payload_read(struct ublk_bpf_io *io, u32 off, void *dst, u32 dst__sz)
+{
+	return ublk_bpf_payload(io, off, dst, dst__sz, true);
+}
+
+/**
+ * ublk_bpf_payload_write - what a read is to get
+ * @io:		the I/O
+ * @off:	where in the I/O, in bytes
+ * @src:	where to copy it from
+ * @src__sz:	how many bytes
+ *
+ * Context: queue_io_cmd, queue_io_cmd_daemon, io_done.
+ * Return: 0; -EPERM the I/O is no read; -EINVAL outside of it, in io_done of the range
+ * that is back, or in another callback.
+ */
+__bpf_kfunc int ublk_bpf_payload_write(struct ublk_bpf_io *io, u32 off, const void *src,
+				       u32 src__sz)
+{
+	return ublk_bpf_payload(io, off, (void *)src, src__sz, false);
+}
+
+/**
+ * ublk_bpf_scratch - memory that is the I/O's own until it ends
+ * @io:			the I/O
+ * @rdwr_buf_size:	how much of it, a constant, 64 bytes at most
+ *
+ * Zeroes at first. An I/O that is asked about again as a new one (its rest, after a
+ * part has completed) has a new one.
+ *
+ * Context: any callback.
+ * Return: the memory; NULL: more than there is.
+ */
+__bpf_kfunc u8 *ublk_bpf_scratch(struct ublk_bpf_io *io, const size_t rdwr_buf_size)
+{
+	return ublk_bpf_io_scratch(ublk_bpf_io_tag(io), rdwr_buf_size);
 }
 
 /**
@@ -132,7 +193,13 @@ __bpf_kfunc int ublk_bpf_forward(struct ublk_bpf_io *io, u32 off, u32 bytes, u32
  */
 __bpf_kfunc struct ublk_bpf_hold *ublk_bpf_hold(struct ublk_bpf_io *io)
 {
-	return ublk_bpf_hold_io(ublk_bpf_io_tag(io));
+	struct ublk_bpf_tag *tag = ublk_bpf_io_tag(io);
+
+	if (unlikely(ublk_bpf_io_fwd(io))) {
+		ublk_bpf_misused(tag, "held an I/O in io_done");
+		return NULL;
+	}
+	return ublk_bpf_hold_io(tag);
 }
 
 /**
@@ -200,6 +267,9 @@ BTF_ID_FLAGS(func, ublk_bpf_get_io_tag, KF_TRUSTED_ARGS)
 BTF_ID_FLAGS(func, ublk_bpf_get_cookie, KF_TRUSTED_ARGS)
 BTF_ID_FLAGS(func, ublk_bpf_complete_io, KF_TRUSTED_ARGS)
 BTF_ID_FLAGS(func, ublk_bpf_forward, KF_TRUSTED_ARGS)
+BTF_ID_FLAGS(func, ublk_bpf_payload_read, KF_TRUSTED_ARGS)
+BTF_ID_FLAGS(func, ublk_bpf_payload_write, KF_TRUSTED_ARGS)
+BTF_ID_FLAGS(func, ublk_bpf_scratch, KF_TRUSTED_ARGS | KF_RET_NULL)
 BTF_ID_FLAGS(func, ublk_bpf_hold, KF_TRUSTED_ARGS | KF_ACQUIRE | KF_RET_NULL)
 BTF_ID_FLAGS(func, ublk_bpf_hold_complete, KF_RELEASE)
 BTF_ID_FLAGS(func, ublk_bpf_hold_forward, KF_TRUSTED_ARGS)

@@ -28,17 +28,31 @@ struct ublk_bpf_ops {
 	void (*release_io_cmd)(struct ublk_bpf_io *io);
 	int (*attach_dev)(int dev_id);
 	void (*detach_dev)(int dev_id);
+	int (*io_done)(struct ublk_bpf_io *io, unsigned int slot, unsigned int off,
+		       unsigned int bytes, int res);
 };
 
 /* A registered program. Freed by unregistration, after the last callback. */
 struct ublk_bpf_prog {
-	const struct ublk_bpf_ops	*ops;
+	const struct ublk_bpf_ops __rcu	*ops;	/* RCU and SRCU to read, ops_lock to write */
 	struct list_head		devs;	/* attached, ops_lock */
 };
 
 static DEFINE_XARRAY(ublk_bpf_progs);		/* by id, ops_lock */
 static DEFINE_MUTEX(ublk_bpf_ops_lock);
 DEFINE_STATIC_SRCU(ublk_bpf_srcu);		/* sleepable callbacks */
+
+/* What it is now. Under RCU or SRCU. */
+static const struct ublk_bpf_ops *ublk_bpf_ops_of(const struct ublk_bpf_prog *prog)
+{
+	return rcu_dereference_check(prog->ops, srcu_read_lock_held(&ublk_bpf_srcu));
+}
+
+/* The same under ops_lock. */
+static const struct ublk_bpf_ops *ublk_bpf_ops_locked(const struct ublk_bpf_prog *prog)
+{
+	return rcu_dereference_protected(prog->ops, lockdep_is_held(&ublk_bpf_ops_lock));
+}
 
 /* Wait until no callback runs that was found before the pointer was swapped. */
 static void ublk_bpf_synchronize(void)
@@ -53,8 +67,9 @@ static void ublk_bpf_synchronize(void)
  * Under RCU or SRCU, which attach_seq follows as well: a program is attached
  * when nobody reads the pointer of the one before any more.
  */
-static struct ublk_bpf_prog *ublk_bpf_prog_to_ask(struct ublk_bpf_dev *dev, struct ublk_bpf_io *io,
-						  unsigned int off, enum ublk_bpf_answer *answer)
+static const struct ublk_bpf_ops *ublk_bpf_ops_to_ask(struct ublk_bpf_dev *dev,
+						      struct ublk_bpf_io *io, unsigned int off,
+						      enum ublk_bpf_answer *answer)
 {
 	struct ublk_bpf_tag *tag = ublk_bpf_io_tag(io);
 	struct ublk_bpf_prog *prog;
@@ -65,7 +80,8 @@ static struct ublk_bpf_prog *ublk_bpf_prog_to_ask(struct ublk_bpf_dev *dev, stru
 			if (!off)
 				tag->attach_seq = dev->attach_seq;
 			*answer = UBLK_BPF_SERVER;
-			return likely(tag->attach_seq == dev->attach_seq) ? prog : NULL;
+			return likely(tag->attach_seq == dev->attach_seq) ?
+			       ublk_bpf_ops_of(prog) : NULL;
 		}
 		smp_rmb();	/* pairs with unregistration: fail is set before prog is cleared */
 		*answer = READ_ONCE(dev->fail) ? UBLK_BPF_GONE : UBLK_BPF_SERVER;
@@ -88,13 +104,13 @@ static struct ublk_bpf_prog *ublk_bpf_prog_to_ask(struct ublk_bpf_dev *dev, stru
 enum ublk_bpf_answer ublk_bpf_ask(struct ublk_bpf_dev *dev, struct ublk_bpf_io *io,
 				  unsigned int off, unsigned long *ret)
 {
+	const struct ublk_bpf_ops *ops;
 	enum ublk_bpf_answer answer;
-	struct ublk_bpf_prog *prog;
 
 	rcu_read_lock();
-	prog = ublk_bpf_prog_to_ask(dev, io, off, &answer);
-	if (likely(prog && prog->ops->queue_io_cmd)) {
-		*ret = prog->ops->queue_io_cmd(io, off);
+	ops = ublk_bpf_ops_to_ask(dev, io, off, &answer);
+	if (likely(ops && ops->queue_io_cmd)) {
+		*ret = ops->queue_io_cmd(io, off);
 		answer = UBLK_BPF_ASKED;
 	}
 	rcu_read_unlock();
@@ -106,14 +122,14 @@ enum ublk_bpf_answer ublk_bpf_ask(struct ublk_bpf_dev *dev, struct ublk_bpf_io *
 enum ublk_bpf_answer ublk_bpf_ask_daemon(struct ublk_bpf_dev *dev, struct ublk_bpf_io *io,
 					 unsigned int off, unsigned long *ret)
 {
+	const struct ublk_bpf_ops *ops;
 	enum ublk_bpf_answer answer;
-	struct ublk_bpf_prog *prog;
 	int idx;
 
 	idx = srcu_read_lock(&ublk_bpf_srcu);
-	prog = ublk_bpf_prog_to_ask(dev, io, off, &answer);
-	if (prog && prog->ops->queue_io_cmd_daemon) {
-		*ret = prog->ops->queue_io_cmd_daemon(io, off);
+	ops = ublk_bpf_ops_to_ask(dev, io, off, &answer);
+	if (ops && ops->queue_io_cmd_daemon) {
+		*ret = ops->queue_io_cmd_daemon(io, off);
 		answer = UBLK_BPF_ASKED;
 	}
 	srcu_read_unlock(&ublk_bpf_srcu, idx);
@@ -129,7 +145,7 @@ bool ublk_bpf_has_queue_io_cmd(struct ublk_bpf_dev *dev)
 
 	rcu_read_lock();
 	prog = rcu_dereference(dev->prog);
-	has = prog && prog->ops->queue_io_cmd;
+	has = prog && ublk_bpf_ops_of(prog)->queue_io_cmd;
 	rcu_read_unlock();
 
 	return has;
@@ -150,21 +166,54 @@ bool ublk_bpf_releasing(void)
  */
 void ublk_bpf_release(struct ublk_bpf_dev *dev, struct ublk_bpf_io *io)
 {
+	const struct ublk_bpf_ops *ops;
 	struct ublk_bpf_prog *prog;
 
 	if (!READ_ONCE(dev->has_release))
 		return;		/* most have none, and this is once an I/O */
 	rcu_read_lock();
 	prog = rcu_dereference(dev->prog);
-	if (prog && prog->ops->release_io_cmd &&
-	    ublk_bpf_io_tag(io)->attach_seq == dev->attach_seq) {
+	ops = prog ? ublk_bpf_ops_of(prog) : NULL;
+	if (ops && ops->release_io_cmd && ublk_bpf_io_tag(io)->attach_seq == dev->attach_seq) {
 		preempt_disable();
 		this_cpu_inc(ublk_bpf_in_release);
-		prog->ops->release_io_cmd(io);
+		ops->release_io_cmd(io);
 		this_cpu_dec(ublk_bpf_in_release);
 		preempt_enable();
 	}
 	rcu_read_unlock();
+}
+
+/**
+ * ublk_bpf_ask_done - call io_done
+ * @fwd:	the range that is back
+ * @res:	its bytes, or a negative errno
+ *
+ * Only the program that was asked about the I/O is.
+ * Context: any, hard interrupt too.
+ * Return: its answer; what there is without one: 0, the result counts as it is.
+ */
+int ublk_bpf_ask_done(struct ublk_bpf_fwd *fwd, int res)
+{
+	struct ublk_bpf_tag *tag = fwd->tag;
+	struct ublk_bpf_dev *dev = tag->q->dev;
+	const struct ublk_bpf_ops *ops;
+	struct ublk_bpf_prog *prog;
+	int answer = 0;
+
+	fwd->io = (struct ublk_bpf_io){
+		.iod	= &tag->iod,
+		.flags	= BIT(UBLK_BPF_IO_F_DONE),
+	};
+	rcu_read_lock();
+	prog = rcu_dereference(dev->prog);
+	ops = prog ? ublk_bpf_ops_of(prog) : NULL;
+	if (ops && ops->io_done && tag->attach_seq == dev->attach_seq)
+		answer = ops->io_done(&fwd->io, fwd->range.slot, fwd->range.off, fwd->range.bytes,
+				      res);
+	rcu_read_unlock();
+
+	return answer;
 }
 
 /**
@@ -178,6 +227,7 @@ void ublk_bpf_release(struct ublk_bpf_dev *dev, struct ublk_bpf_io *io)
  */
 int ublk_bpf_attach(struct ublk_bpf_dev *dev, const struct ublk_bpf_attach *arg)
 {
+	const struct ublk_bpf_ops *ops = NULL;
 	struct ublk_bpf_prog *prog;
 	int err = 0;
 
@@ -187,13 +237,15 @@ int ublk_bpf_attach(struct ublk_bpf_dev *dev, const struct ublk_bpf_attach *arg)
 
 	mutex_lock(&ublk_bpf_ops_lock);
 	prog = xa_load(&ublk_bpf_progs, arg->prog_id);
+	if (prog)
+		ops = ublk_bpf_ops_locked(prog);
 	if (dev->listed) {
 		err = -EBUSY;
 	} else if (!prog) {
 		err = -ENOENT;
-	} else if (prog->ops->attach_dev) {
+	} else if (ops->attach_dev) {
 		rcu_read_lock();
-		err = prog->ops->attach_dev(dev->dev_id);
+		err = ops->attach_dev(dev->dev_id);
 		rcu_read_unlock();
 		if (err > 0 || err < -MAX_ERRNO)
 			err = -EINVAL;
@@ -206,7 +258,9 @@ int ublk_bpf_attach(struct ublk_bpf_dev *dev, const struct ublk_bpf_attach *arg)
 		dev->ejecting = UBLK_BPF_EJECT_NONE;
 		dev->attach_seq++;
 		WRITE_ONCE(dev->fail, false);
-		WRITE_ONCE(dev->has_release, prog->ops->release_io_cmd);
+		WRITE_ONCE(dev->has_release, ops->release_io_cmd);
+		WRITE_ONCE(dev->has_done, ops->io_done);
+		WRITE_ONCE(dev->updated, jiffies);
 		dev->listed = prog;
 		list_add(&dev->prog_node, &prog->devs);
 		rcu_assign_pointer(dev->prog, prog);	/* after all of these */
@@ -221,7 +275,7 @@ static void ublk_bpf_lose_prog(struct ublk_bpf_dev *dev, enum ublk_bpf_state sta
 {
 	dev->state = state;
 	WRITE_ONCE(dev->fail, !(dev->attach_flags & UBLK_BPF_ATTACH_FALLBACK));
-	smp_wmb();	/* pairs with ublk_bpf_prog_to_ask() */
+	smp_wmb();	/* pairs with ublk_bpf_ops_to_ask() */
 	RCU_INIT_POINTER(dev->prog, NULL);
 }
 
@@ -233,14 +287,14 @@ static void ublk_bpf_lose_prog(struct ublk_bpf_dev *dev, enum ublk_bpf_state sta
  */
 static void ublk_bpf_unlink(struct ublk_bpf_dev *dev)
 {
-	const struct ublk_bpf_prog *prog = dev->listed;
+	const struct ublk_bpf_ops *ops = ublk_bpf_ops_locked(dev->listed);
 
 	ublk_bpf_give_back(dev);
 	list_del(&dev->prog_node);
 	dev->listed = NULL;
-	if (prog->ops->detach_dev) {
+	if (ops->detach_dev) {
 		rcu_read_lock();
-		prog->ops->detach_dev(dev->dev_id);
+		ops->detach_dev(dev->dev_id);
 		rcu_read_unlock();
 	}
 }
@@ -339,7 +393,7 @@ static int ublk_bpf_reg(void *kdata, struct bpf_link *link)
 	prog = kzalloc(sizeof(*prog), GFP_KERNEL);
 	if (!prog)
 		return -ENOMEM;
-	prog->ops = ops;
+	RCU_INIT_POINTER(prog->ops, ops);	/* nobody sees it yet */
 	INIT_LIST_HEAD(&prog->devs);
 
 	mutex_lock(&ublk_bpf_ops_lock);
@@ -378,6 +432,50 @@ static void ublk_bpf_unreg(void *kdata, struct bpf_link *link)
 	mutex_unlock(&ublk_bpf_ops_lock);
 
 	kfree(prog);
+}
+
+/* What the devices of a program have to be asked for. Under ops_lock. */
+static void ublk_bpf_note_has(const struct ublk_bpf_prog *prog, bool release, bool done)
+{
+	struct ublk_bpf_dev *dev;
+
+	list_for_each_entry(dev, &prog->devs, prog_node) {
+		WRITE_ONCE(dev->has_release, release);
+		WRITE_ONCE(dev->has_done, done);
+		WRITE_ONCE(dev->updated, jiffies);
+	}
+}
+
+/*
+ * Another program takes over, devices, holds and I/O that is asked about: what the old
+ * one has begun the new one is asked to go on with. The core serializes this with
+ * ublk_bpf_unreg(), and drops the old program after it.
+ */
+static int ublk_bpf_update(void *kdata, void *old_kdata, struct bpf_link *link)
+{
+	const struct ublk_bpf_ops *ops = kdata, *old = old_kdata;
+	struct ublk_bpf_prog *prog;
+
+	if (ops->id != old->id)
+		return -EINVAL;		/* devices are bound by it */
+	/* an I/O between the two contexts would be asked of neither */
+	if (!ops->queue_io_cmd != !old->queue_io_cmd ||
+	    !ops->queue_io_cmd_daemon != !old->queue_io_cmd_daemon)
+		return -EINVAL;
+
+	mutex_lock(&ublk_bpf_ops_lock);
+	prog = xa_load(&ublk_bpf_progs, old->id);
+	ublk_bpf_note_has(prog, ops->release_io_cmd || old->release_io_cmd,
+			  ops->io_done || old->io_done);
+	rcu_assign_pointer(prog->ops, ops);
+	mutex_unlock(&ublk_bpf_ops_lock);
+
+	ublk_bpf_synchronize();
+
+	mutex_lock(&ublk_bpf_ops_lock);
+	ublk_bpf_note_has(prog, ops->release_io_cmd, ops->io_done);
+	mutex_unlock(&ublk_bpf_ops_lock);
+	return 0;
 }
 
 static int ublk_bpf_check_member(const struct btf_type *t, const struct btf_member *member,
@@ -452,12 +550,19 @@ static void ublk_bpf_stub_detach_dev(int dev_id)
 {
 }
 
+static int ublk_bpf_stub_io_done(struct ublk_bpf_io *io, unsigned int slot, unsigned int off,
+				 unsigned int bytes, int res)
+{
+	return 0;
+}
+
 static struct ublk_bpf_ops ublk_bpf_stubs = {
 	.queue_io_cmd		= ublk_bpf_stub_queue_io_cmd,
 	.queue_io_cmd_daemon	= ublk_bpf_stub_queue_io_cmd_daemon,
 	.release_io_cmd		= ublk_bpf_stub_release_io_cmd,
 	.attach_dev		= ublk_bpf_stub_attach_dev,
 	.detach_dev		= ublk_bpf_stub_detach_dev,
+	.io_done		= ublk_bpf_stub_io_done,
 };
 
 static struct bpf_struct_ops ublk_bpf_struct_ops = {
@@ -468,6 +573,7 @@ static struct bpf_struct_ops ublk_bpf_struct_ops = {
 	.validate	= ublk_bpf_validate,
 	.reg		= ublk_bpf_reg,
 	.unreg		= ublk_bpf_unreg,
+	.update		= ublk_bpf_update,
 	.cfi_stubs	= &ublk_bpf_stubs,
 	.name		= "ublk_bpf_ops",
 	.owner		= THIS_MODULE,

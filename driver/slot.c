@@ -78,11 +78,11 @@ static int ublk_bpf_file_align(const struct file *file, unsigned int *block, uns
 
 /*
  * Make a backing of an open file. Takes over the reference of @file on success.
- * I/O to a regular file goes through an open file of our own: direct, and
- * without the time stamps that a read would have to start a transaction for.
+ * I/O to a regular file goes through an open file of our own: direct unless @flags say
+ * otherwise, and without the time stamps that a read would start a transaction for.
  */
 static struct ublk_bpf_backing *ublk_bpf_backing_alloc(struct ublk_bpf_dev *dev,
-						       struct file *file)
+						       struct file *file, u32 flags)
 {
 	struct inode *inode = file_inode(file);
 	struct ublk_bpf_backing *backing;
@@ -98,24 +98,33 @@ static struct ublk_bpf_backing *ublk_bpf_backing_alloc(struct ublk_bpf_dev *dev,
 	backing->file = file;
 	backing->io_file = file;
 	backing->writable = file->f_mode & FMODE_WRITE;
+	backing->buffered = flags & UBLK_BPF_SLOT_BUFFERED;
 	INIT_WORK(&backing->free_work, ublk_bpf_backing_free_work);
 
 	err = -EINVAL;
-	if (S_ISBLK(inode->i_mode)) {
+	if (S_ISBLK(inode->i_mode) && !backing->buffered) {
 		backing->bdev = file_bdev(file);
 		backing->block = bdev_logical_block_size(backing->bdev);
 		backing->dma_alignment = bdev_dma_alignment(backing->bdev);
+		backing->can_discard = bdev_max_discard_sectors(backing->bdev);
+		backing->has_cache = bdev_write_cache(backing->bdev);
+		backing->stable = bdev_stable_writes(backing->bdev);
 	} else if (S_ISREG(inode->i_mode)) {
-		int flags = (file->f_flags & O_ACCMODE) | O_DIRECT | O_NOATIME | O_LARGEFILE;
-		unsigned int mem;
+		int mode = (file->f_flags & O_ACCMODE) | O_NOATIME | O_LARGEFILE |
+			   (backing->buffered ? 0 : O_DIRECT);
+		unsigned int mem = 1;
 
 		if (!file->f_op->read_iter || (backing->writable && !file->f_op->write_iter))
 			goto free;
-		err = ublk_bpf_file_align(file, &backing->block, &mem);
+		backing->block = SECTOR_SIZE;
+		err = backing->buffered ? 0 : ublk_bpf_file_align(file, &backing->block, &mem);
 		if (err)
 			goto free;
 		backing->dma_alignment = mem - 1;
-		backing->io_file = dentry_open(&file->f_path, flags, current_cred());
+		backing->can_discard = file->f_op->fallocate;
+		backing->has_cache = true;
+		backing->stable = !backing->buffered && inode->i_sb->s_iflags & SB_I_STABLE_WRITES;
+		backing->io_file = dentry_open(&file->f_path, mode, current_cred());
 		if (IS_ERR(backing->io_file)) {
 			err = PTR_ERR(backing->io_file);
 			goto free;
@@ -164,19 +173,26 @@ static int ublk_bpf_wait_dying(struct ublk_bpf_dev *dev)
 	return wait_var_event_killable(&dev->dying_slots, !atomic_read(&dev->dying_slots)) ? -EINTR : 0;
 }
 
-/* The memory mask of the disk, 0: there is none. Under ub->mutex. */
-static unsigned int ublk_bpf_disk_dma_alignment(struct ublk_bpf_dev *dev)
+/* Could the disk, if there is one, let in what @backing cannot take? Under ub->mutex. */
+static bool ublk_bpf_disk_is_laxer(struct ublk_bpf_dev *dev, u32 slot,
+				   const struct ublk_bpf_backing *backing)
 {
+	const struct ublk_bpf_backing *old = rcu_dereference_protected(dev->slots[slot], true);
 	struct request_queue *q;
-	unsigned int mask = 0;
+	bool laxer = false;
 
 	mutex_lock(&dev->set->tag_list_lock);
 	q = list_first_entry_or_null(&dev->set->tag_list, struct request_queue, tag_set_list);
 	if (q)
-		mask = queue_dma_alignment(q);
+		laxer = backing->dma_alignment > queue_dma_alignment(q) ||
+			backing->block > queue_logical_block_size(q) ||
+			(backing->has_cache && !blk_queue_write_cache(q)) ||
+			(backing->stable && !(q->limits.features & BLK_FEAT_STABLE_WRITES)) ||
+			(old && old->can_discard && !backing->can_discard &&
+			 q->limits.max_discard_sectors);
 	mutex_unlock(&dev->set->tag_list_lock);
 
-	return mask;
+	return laxer;
 }
 
 /* A page that is dropped may be read by an I/O that waits. Under ub->mutex. */
@@ -189,7 +205,7 @@ static bool ublk_bpf_waits_for_server(const struct ublk_bpf_dev *dev)
 }
 
 /* The disk, with a reference, or NULL. Under ub->mutex, as its end is. */
-static struct gendisk *ublk_bpf_get_disk(struct ublk_bpf_dev *dev)
+struct gendisk *ublk_bpf_get_disk(struct ublk_bpf_dev *dev)
 {
 	struct gendisk *disk = NULL;
 	struct request_queue *q;
@@ -281,15 +297,21 @@ static int ublk_bpf_drop_cache(struct ublk_bpf_drop *drop, struct gendisk *disk)
 static DEFINE_MUTEX(ublk_bpf_stack_lock);
 static u64 ublk_bpf_walk;
 
+/* What I/O to a backing comes to, at last: a file's is below its file system, or NULL. */
+static struct block_device *ublk_bpf_bdev_below(const struct ublk_bpf_backing *backing)
+{
+	return backing->bdev ?: file_inode(backing->file)->i_sb->s_bdev;
+}
+
 /*
- * Does I/O to a block device come to @dev, by the slots of devices of ours? What
+ * Does I/O to a block device, or nothing, come to @dev, by the slots of devices of ours? What
  * lies between them (device mapper, a loop device) is not looked into. A stack
  * that is too deep to tell counts as one that does.
  */
 static bool ublk_bpf_leads_to(struct block_device *bdev, const struct ublk_bpf_dev *dev,
 			      unsigned int depth)
 {
-	struct ublk_bpf_dev *lower = ublk_bpf_queue_dev(bdev_get_queue(bdev));
+	struct ublk_bpf_dev *lower = bdev ? ublk_bpf_queue_dev(bdev_get_queue(bdev)) : NULL;
 	bool leads = false;
 
 	if (!lower)
@@ -305,24 +327,20 @@ static bool ublk_bpf_leads_to(struct block_device *bdev, const struct ublk_bpf_d
 
 		if (!backing)
 			continue;
-		leads = backing->bdev && ublk_bpf_leads_to(backing->bdev, dev, depth + 1);
+		leads = ublk_bpf_leads_to(ublk_bpf_bdev_below(backing), dev, depth + 1);
 		percpu_ref_put(&backing->ref);
 	}
 	return leads;
 }
 
 /* Can the disk's I/O go to @backing? Under ub->mutex and ublk_bpf_stack_lock. */
-static int ublk_bpf_check_backing(struct ublk_bpf_dev *dev, const struct ublk_bpf_backing *backing)
+static int ublk_bpf_check_backing(struct ublk_bpf_dev *dev, u32 slot,
+				  const struct ublk_bpf_backing *backing)
 {
-	unsigned int mask = ublk_bpf_disk_dma_alignment(dev);
-
 	ublk_bpf_walk++;
-	if (backing->bdev && ublk_bpf_leads_to(backing->bdev, dev, 0))
+	if (ublk_bpf_leads_to(ublk_bpf_bdev_below(backing), dev, 0))
 		return -ELOOP;
-	/* the disk lets in buffers that this backing cannot take */
-	if (mask && backing->dma_alignment > mask)
-		return -EINVAL;
-	return 0;
+	return ublk_bpf_disk_is_laxer(dev, slot, backing) ? -EINVAL : 0;
 }
 
 /* See struct ublk_bpf_slot in the uapi. Context: task, without ub->mutex. */
@@ -347,7 +365,7 @@ int ublk_bpf_set_slot(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot, i
 			goto put_file;
 		}
 	}
-	backing = ublk_bpf_backing_alloc(dev, file);
+	backing = ublk_bpf_backing_alloc(dev, file, flags);
 	if (IS_ERR(backing)) {
 		err = PTR_ERR(backing);
 		goto free_drop;
@@ -357,7 +375,7 @@ int ublk_bpf_set_slot(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot, i
 	if (drop)
 		disk = ublk_bpf_get_disk(dev);
 	mutex_lock(&ublk_bpf_stack_lock);
-	err = disk && ublk_bpf_waits_for_server(dev) ? -EBUSY : ublk_bpf_check_backing(dev, backing);
+	err = disk && ublk_bpf_waits_for_server(dev) ? -EBUSY : ublk_bpf_check_backing(dev, slot, backing);
 	if (!err)
 		replaced = ublk_bpf_swap_slot(dev, slot, backing);
 	mutex_unlock(&ublk_bpf_stack_lock);

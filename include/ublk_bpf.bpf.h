@@ -44,6 +44,13 @@ struct ublk_bpf_io {
  * @attach_dev:		a device is about to be attached; a negative errno
  *			refuses it. Context: task; must not sleep.
  * @detach_dev:		a device was detached. Context: task; must not sleep.
+ * @io_done:		a range that was forwarded is back: @slot, @off and @bytes as it
+ *			was recorded; @res its bytes, or a negative errno. Those of one
+ *			I/O may come at the same time on several CPUs. It can look at the
+ *			payload, fill in a read's, and with ublk_bpf_forward() record one
+ *			range in place of this one, of the same part of the I/O. Context:
+ *			any, hard interrupt too; must not sleep.
+ *			Return: 0, a negative errno, or enum ublk_bpf_done
  */
 struct ublk_bpf_ops {
 	unsigned int id;
@@ -52,6 +59,8 @@ struct ublk_bpf_ops {
 	void (*release_io_cmd)(struct ublk_bpf_io *io);
 	int (*attach_dev)(int dev_id);
 	void (*detach_dev)(int dev_id);
+	int (*io_done)(struct ublk_bpf_io *io, unsigned int slot, unsigned int off,
+		       unsigned int bytes, int res);
 };
 
 /* An I/O that is held; kept in a map as "struct ublk_bpf_hold __kptr *". */
@@ -86,6 +95,18 @@ extern int ublk_bpf_forward(struct ublk_bpf_io *io, __u32 off, __u32 bytes, __u3
 			    __u64 pos) __ksym;
 
 /*
+ * Copy what a write carries from byte @off of the I/O on; or to where a read finds it.
+ * Return: 0; -EPERM the other direction; -EINVAL outside of the I/O.
+ */
+extern int ublk_bpf_payload_read(struct ublk_bpf_io *io, __u32 off, void *dst,
+				 __u32 dst__sz) __ksym;
+extern int ublk_bpf_payload_write(struct ublk_bpf_io *io, __u32 off, const void *src,
+				  __u32 src__sz) __ksym;
+
+/* Memory that is the I/O's own until it ends, zeroes at first; NULL for more than 64 bytes. */
+extern __u8 *ublk_bpf_scratch(struct ublk_bpf_io *io, const __u64 rdwr_buf_size) __ksym;
+
+/*
  * Keep an I/O, to finish it later: from the callbacks of another, from a BPF
  * timer, from a SYSCALL program. Then answer QUEUED. Once a run of the callbacks;
  * a REDIRECT takes it back. An I/O that is held for longer than queue/io_timeout
@@ -110,6 +131,16 @@ extern int ublk_bpf_hold_forward(struct ublk_bpf_hold *h, __u32 off, __u32 bytes
  * the kernel may keep it until the element's memory is freed (7.3 does).
  */
 extern void ublk_bpf_hold_release(struct ublk_bpf_hold *h) __ksym;
+
+/*
+ * Fail an I/O with @err, whatever was forwarded of it: what a callback is to return.
+ * (After a range was recorded a completion is ignored; then the answer is what fails.)
+ */
+static __always_inline unsigned long ublk_bpf_fail_io(struct ublk_bpf_io *io, int err)
+{
+	ublk_bpf_complete_io(io, err);
+	return ublk_bpf_return_val(UBLK_BPF_IO_CONTINUE, 0);
+}
 
 #define UBLK_BPF_STRUCT_OPS(name, args...) SEC("struct_ops/" #name) BPF_PROG(name, ##args)
 

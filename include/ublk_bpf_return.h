@@ -20,6 +20,19 @@ enum ublk_bpf_disposition {
 	UBLK_BPF_IO_CONTINUE	= 2,
 };
 
+/**
+ * enum ublk_bpf_done - what io_done answers, beside 0 (the range's result counts as it
+ * is) and a negative errno (the I/O fails with it)
+ * @UBLK_BPF_DONE_RETRY:	a range was recorded that replaces this one
+ * @UBLK_BPF_DONE_IGNORE:	the range counts as good
+ * @UBLK_BPF_DONE_SERVER:	once all ranges are back the whole I/O goes to the server
+ */
+enum ublk_bpf_done {
+	UBLK_BPF_DONE_RETRY	= 1,
+	UBLK_BPF_DONE_IGNORE	= 2,
+	UBLK_BPF_DONE_SERVER	= 3,
+};
+
 #define UBLK_BPF_DISPOSITION_BITS	4
 #define UBLK_BPF_DISPOSITION_SHIFT	(64 - UBLK_BPF_DISPOSITION_BITS)
 

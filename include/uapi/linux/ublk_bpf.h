@@ -42,6 +42,7 @@
 #define UBLK_U_CMD_BPF_CLEAR_SLOT	_IOWR('u', 0xb3, struct ublk_bpf_slot)
 #define UBLK_U_CMD_BPF_GET_SLOT		_IOWR('u', 0xb4, struct ublk_bpf_slot)
 #define UBLK_U_CMD_BPF_GET_STATS	_IOWR('u', 0xb5, struct ublk_bpf_stats)
+#define UBLK_U_CMD_BPF_SET_SIZE		_IOWR('u', 0xb6, struct ublk_bpf_size)
 
 /* Without its program the device is served by its server, not with errors. */
 #define UBLK_BPF_ATTACH_FALLBACK	(1U << 0)
@@ -78,25 +79,31 @@ struct ublk_bpf_detach {
 /* struct ublk_bpf_slot.flags, set: forget what the page cache holds of the disk */
 #define UBLK_BPF_SLOT_DROP_CACHE	(1U << 0)
 
+/* set: a regular file's page cache is used; else I/O is direct, of blocks that it says */
+#define UBLK_BPF_SLOT_BUFFERED		(1U << 1)
+
 /**
  * struct ublk_bpf_slot - set, clear or get a backing of a device
  * @slot:	its number, below UBLK_BPF_MAX_SLOTS
  * @fd:		set: an open block device or regular file, whose access mode
  *		says whether it can be written; get: a new descriptor of that
  *		very open file is stored here; clear: zero
- * @flags:	set: 0 or UBLK_BPF_SLOT_DROP_CACHE, for other content than before:
- *		what was read from the old backing is not found in memory any
- *		more. Written data that is still there stays: sync before; so
- *		do pages that somebody uses. Else zero
+ * @flags:	set: UBLK_BPF_SLOT_*, else zero. DROP_CACHE is for other content than
+ *		before: what was read from the old backing is not found in memory any
+ *		more. Written data that is still there stays: sync before; so do pages
+ *		that somebody uses
  * @pad:	zero
  * @reserved:	zero
  *
  * Errors: -EINVAL slot out of range, or the file cannot be a backing (no
- * regular file or block device, opened write-only, no direct I/O, or on a
- * started disk one that needs memory aligned more than the disk asks for);
+ * regular file or block device, opened write-only, no direct I/O unless buffered, a
+ * block device that is to be buffered, or on a
+ * started disk one that cannot take all that the disk lets in: it needs larger blocks
+ * or memory aligned more, has a cache and the disk no flush, needs pages that do not change, or the disk discards,
+ * the old backing can and the new one cannot);
  * -EINTR killed while the old backing's I/O ended: the slot is changed; -EBADF no
  * such descriptor; -ELOOP it is this very device, or a device whose backings lead
- * to this one, or a stack of more than 16; -ENOENT clear, get: empty; -EMFILE get:
+ * to this one, or lies in a file system on such a device, or a stack of more than 16; -ENOENT clear, get: empty; -EMFILE get:
  * no descriptor is free; -ENOMEM set: no memory; -EBUSY UBLK_BPF_SLOT_DROP_CACHE
  * while there is no server, for which pages may wait.
  * Setting a used slot replaces the backing; I/O in flight ends on the old one
@@ -108,6 +115,21 @@ struct ublk_bpf_slot {
 	__u32	flags;
 	__u32	pad;
 	__u64	reserved[2];
+};
+
+/**
+ * struct ublk_bpf_size - change the size of a started disk
+ * @bytes:	the new one
+ * @reserved:	zero
+ *
+ * Whoever has the disk open learns of it as of any disk's, by a uevent. What the
+ * program and its backings make of the new size is theirs.
+ * Errors: -EINVAL 0, too large, or no multiple of the disk's logical block; -EBUSY the
+ * disk is not there (yet, or any more).
+ */
+struct ublk_bpf_size {
+	__u64	bytes;
+	__u64	reserved[3];
 };
 
 /* struct ublk_bpf_stats.state */

@@ -3,7 +3,7 @@
 # sets O, Q and msg. All output goes to $(O)/user.
 
 # The one list to add a target to; its files are in targets/NAME.
-TARGETS := null loop prog
+TARGETS := null loop linear stripe ram prog
 
 VERSION := $(shell sed -n 's/^.define UBLK_BPF_VERSION.*"\(.*\)"/\1/p' include/ublk_bpf.h)
 SONAME  := libublk-bpf.so.0

@@ -18,6 +18,7 @@ enum {
 	KEY_SERVER,
 	KEY_FALLBACK,
 	KEY_RECOVER,
+	KEY_BUFFERED,
 	KEY_FOREGROUND,
 	KEY_OWN = 512,		/* and the number of a target's own option */
 };
@@ -33,6 +34,8 @@ static const struct argp_option add_options[] = {
 	{ NULL, 'f', "FILE[,start=BYTES][,length=BYTES]", 0,
 	  "file or block device behind it, or a part; sizes with k, M, G, T", 2 },
 	{ NULL, 'r', NULL, 0, "read only", 2 },
+	{ "buffered", KEY_BUFFERED, NULL, 0,
+	  "by the file's page cache, in blocks of 512 bytes; else direct I/O (loop)", 2 },
 	{ NULL, 's', "SIZE", 0, "bytes of the device, with k, M, G, T", 2 },
 	{ NULL, 'o', "FILE.bpf.o", 0, "BPF object file of the program (prog)", 3 },
 	{ "ops", KEY_OPS, "NAME", 0, "which struct ublk_bpf_ops of it (prog)", 3 },
@@ -46,6 +49,7 @@ static const struct argp_option add_options[] = {
 static const struct { unsigned int option; const char *name; } option_names[] = {
 	{ UBLK_BPF_OPT_FILE | UBLK_BPF_OPT_FILES, "-f" },
 	{ UBLK_BPF_OPT_READ_ONLY, "-r" },
+	{ UBLK_BPF_OPT_BUFFERED, "--buffered" },
 	{ UBLK_BPF_OPT_SIZE, "-s" },
 	{ UBLK_BPF_OPT_SERVER, "--server" },
 	{ UBLK_BPF_OPT_OBJECT, "-o" },
@@ -196,6 +200,10 @@ static error_t add_parse(int key, char *arg, struct argp_state *state)
 	case 'r':
 		add->given |= UBLK_BPF_OPT_READ_ONLY;
 		args->read_only = true;
+		break;
+	case KEY_BUFFERED:
+		add->given |= UBLK_BPF_OPT_BUFFERED;
+		args->buffered = true;
 		break;
 	case 's':
 		add->given |= UBLK_BPF_OPT_SIZE;

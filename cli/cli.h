@@ -25,7 +25,9 @@ const struct ublk_bpf_option *find_own_option(const struct ublk_bpf_target *targ
 /* Commands: argv[0] is their name. Return: exit status. */
 int cmd_add(int argc, char **argv);
 int cmd_list(int argc, char **argv);
+int cmd_stats(int argc, char **argv);
 int cmd_recover(int argc, char **argv);
+int cmd_reload(int argc, char **argv);
 int cmd_del(int argc, char **argv);
 int cmd_check(int argc, char **argv);
 int cmd_features(int argc, char **argv);
@@ -83,7 +85,7 @@ struct service {
 };
 
 /* Serve it, and print its path once it can be used. Return: exit status. */
-int serve(const struct service *service);
+int serve(struct service *service);
 
 /* daemon.c */
 
@@ -100,8 +102,26 @@ int daemon_start(bool foreground, int *report_fd, unsigned int *id, bool *is_ser
 void daemon_report_ready(int report_fd, unsigned int id);
 void daemon_report_failure(int report_fd, const char *text);
 
+/* users.c */
+
+/* Does a device of ours lie on it, or on a partition of it? If so, a clause about that. */
+bool find_upper(unsigned int id, char *text, size_t size);
+
+/* A clause about who uses the device, that who is to end that will understand. */
+void find_user(unsigned int id, char *text, size_t size);
+
+/* reload.c */
+
+/* In a server: where it is asked to reload, a descriptor or a negative errno. */
+int reload_listen(unsigned int id);
+
+/* Answer one question; what another file changes in @args is kept with the state. */
+void reload_answer(int listen_fd, struct ublk_bpf_dev *dev, const struct ublk_bpf_target *target,
+		   struct ublk_bpf_args *args);
+void reload_unlink(unsigned int id);
+
 /* state.c */
-int state_save(unsigned int id, const struct ublk_bpf_target *target,
+int state_save(const struct ublk_bpf_dev *dev, const struct ublk_bpf_target *target,
 	       const struct ublk_bpf_args *args);
 
 /*
@@ -110,6 +130,10 @@ int state_save(unsigned int id, const struct ublk_bpf_target *target,
  */
 int state_args(unsigned int id, const struct ublk_bpf_target **target,
 	       struct ublk_bpf_args *args);
+
+/* A file in there, and back: free() its path. Return: 0 or -EINVAL. */
+struct json_object *state_file_json(const struct ublk_bpf_file *file);
+int state_file(struct json_object *json, struct ublk_bpf_file *file);
 
 /* The word of --recover. Return: 0 or -EINVAL. */
 int parse_recover(const char *text, enum ublk_bpf_recover *recover);

@@ -187,11 +187,20 @@ static void forget(unsigned int id)
 static int delete(struct ublk_bpf_ctrl *ctrl, unsigned int id, bool force, bool patient)
 {
 	struct claim claim;
+	bool is_free;
+	char user[512];
 	int ret;
 
-	if (!claim_disk(&claim, id) && !force)
-		return patient ? STATUS_BUSY : complain("/dev/ublkb%u is in use (mounted or held); unmount it, or delete it all the same: ublk-bpf del -n %u --force",
-				id, id);
+	/* readers do not hold it, but would miss it */
+	is_free = claim_disk(&claim, id) && !find_upper(id, user, sizeof(user));
+	if (!is_free && !force) {
+		unclaim_disk(&claim);
+		if (patient)
+			return STATUS_BUSY;
+		find_user(id, user, sizeof(user));
+		return complain("/dev/ublkb%u is in use: %s; end that, or delete it all the same: ublk-bpf del -n %u --force",
+				id, user, id);
+	}
 	ret = stop(ctrl, id);
 	/* Its number becomes free only when nobody has it open. */
 	unclaim_disk(&claim);

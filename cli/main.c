@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* ublk-bpf: add, list, recover and delete ublk devices whose I/O a BPF program does. */
+/* ublk-bpf: add, list, recover, reload and delete ublk devices whose I/O a BPF program does. */
 #include <argp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +15,9 @@ struct command {
 static const struct command commands[] = {
 	{ "add",	cmd_add,	"make a device, print its path" },
 	{ "list",	cmd_list,	"show devices, who serves them and what they did" },
+	{ "stats",	cmd_stats,	"show what devices do by the second, and which way" },
 	{ "recover",	cmd_recover,	"serve a device again whose server died" },
+	{ "reload",	cmd_reload,	"take over what has changed behind a device" },
 	{ "del",	cmd_del,	"delete a device, its server alive or not" },
 	{ "check",	cmd_check,	"say whether this machine can run it, and what to do" },
 	{ "features",	cmd_features,	"show what the loaded driver can do" },

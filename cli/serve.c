@@ -56,11 +56,11 @@ static void say(const struct service *service, int priority, const char *format,
 }
 
 /* Be the server, in this process. Return: exit status. */
-static int run(const struct service *service, int report_fd)
+static int run(struct service *service, int report_fd)
 {
 	struct ublk_bpf_dev *dev;
 	unsigned int id;
-	int ret;
+	int reload_fd, ret;
 
 	ret = ublk_bpf_dev_new(service->target, &service->args, &dev);
 	if (ret)
@@ -71,13 +71,17 @@ static int run(const struct service *service, int report_fd)
 		goto free_dev;
 	}
 	id = ublk_bpf_dev_id(dev);
-	ret = state_save(id, service->target, &service->args);
+	ret = state_save(dev, service->target, &service->args);
 	if (ret && service->recover) {	/* all but the server's number is there */
 		say(service, LOG_WARNING, "cannot write " STATE_DIR ": %s", strerror(-ret));
 	} else if (ret) {
 		ret = fail(service, report_fd, "cannot write " STATE_DIR "; is /run full?", "");
 		goto free_dev;
 	}
+	reload_fd = reload_listen(id);
+	if (reload_fd < 0)
+		say(service, LOG_WARNING, "/dev/ublkb%u cannot be reloaded: %s", id,
+		    strerror(-reload_fd));
 	/* No folder is to be kept busy by a server. */
 	if (chdir("/"))
 		say(service, LOG_WARNING, "cannot go to /: %s", strerror(errno));
@@ -86,7 +90,8 @@ static int run(const struct service *service, int report_fd)
 		say(service, LOG_INFO, "/dev/ublkb%u (%s) is %s", id, service->target->name,
 		    service->recover ? "served again" : "there");
 
-	ret = ublk_bpf_dev_wait(dev);
+	while ((ret = ublk_bpf_dev_wait_fd(dev, reload_fd)) == 2)
+		reload_answer(reload_fd, dev, service->target, &service->args);
 	if (ret < 0 && service->args.recover) {
 		say(service, LOG_ERR, "/dev/ublkb%u: its server ends: %s; start another one: ublk-bpf recover -n %u",
 		    id, strerror(-ret), id);
@@ -102,6 +107,8 @@ static int run(const struct service *service, int report_fd)
 	 * Who stopped it by a command also deletes it.
 	 */
 	state_remove(id);
+	if (reload_fd >= 0)
+		close(reload_fd);
 	ublk_bpf_dev_end(dev, ret != 0);
 	ret = ret < 0 ? EXIT_FAILURE : 0;
 free_dev:
@@ -123,7 +130,7 @@ static int print_path(unsigned int id, unsigned int nr_queues)
 	return 0;
 }
 
-int serve(const struct service *service)
+int serve(struct service *service)
 {
 	bool is_server;
 	unsigned int id;

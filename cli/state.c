@@ -45,7 +45,7 @@ static struct json_object *path_json(const char *path)
 	return json;
 }
 
-static struct json_object *file_json(const struct ublk_bpf_file *file)
+struct json_object *state_file_json(const struct ublk_bpf_file *file)
 {
 	struct json_object *json = json_object_new_object();
 
@@ -55,7 +55,23 @@ static struct json_object *file_json(const struct ublk_bpf_file *file)
 	return json;
 }
 
-static struct json_object *state_json(unsigned int id, const struct ublk_bpf_target *target,
+/*
+ * The parts that a device is made of stay as they are, however its files grow, unless it
+ * can be reloaded, or its program knows nothing of parts.
+ */
+static struct ublk_bpf_file used_part(const struct ublk_bpf_dev *dev,
+				      const struct ublk_bpf_target *target,
+				      const struct ublk_bpf_args *args, unsigned int nr)
+{
+	struct ublk_bpf_file file = args->files[nr];
+
+	if (!target->reload && !(target->options & UBLK_BPF_OPT_OBJECT))
+		file.bytes = ublk_bpf_dev_backing(dev, nr)->bytes;
+	return file;
+}
+
+static struct json_object *state_json(const struct ublk_bpf_dev *dev,
+				      const struct ublk_bpf_target *target,
 				      const struct ublk_bpf_args *args)
 {
 	struct json_object *json = json_object_new_object();
@@ -64,13 +80,14 @@ static struct json_object *state_json(unsigned int id, const struct ublk_bpf_tar
 	unsigned int i;
 
 	json_object_object_add(json, "version", json_object_new_int(STATE_VERSION));
-	json_object_object_add(json, "id", json_object_new_int(id));
+	json_object_object_add(json, "id", json_object_new_int(ublk_bpf_dev_id(dev)));
 	json_object_object_add(json, "target", json_object_new_string(target->name));
 	json_object_object_add(json, "server_pid", json_object_new_int(getpid()));
 	json_object_object_add(json, "queues", json_object_new_int(args->nr_queues));
 	json_object_object_add(json, "depth", json_object_new_int(args->depth));
 	json_object_object_add(json, "size", json_object_new_uint64(args->size));
 	json_object_object_add(json, "read_only", json_object_new_boolean(args->read_only));
+	json_object_object_add(json, "buffered", json_object_new_boolean(args->buffered));
 	json_object_object_add(json, "server", json_object_new_boolean(args->server));
 	json_object_object_add(json, "fallback", json_object_new_boolean(args->fallback));
 	if (args->recover)
@@ -80,8 +97,11 @@ static struct json_object *state_json(unsigned int id, const struct ublk_bpf_tar
 		json_object_object_add(json, "object", path_json(args->object));
 	if (args->ops)
 		json_object_object_add(json, "ops", json_object_new_string(args->ops));
-	for (i = 0; i < args->nr_files; i++)
-		json_object_array_add(files, file_json(&args->files[i]));
+	for (i = 0; i < args->nr_files; i++) {
+		struct ublk_bpf_file file = used_part(dev, target, args, i);
+
+		json_object_array_add(files, state_file_json(&file));
+	}
 	json_object_object_add(json, "files", files);
 	for (i = 0; i < args->nr_settings; i++)
 		json_object_object_add(options, args->settings[i].option->name,
@@ -90,9 +110,10 @@ static struct json_object *state_json(unsigned int id, const struct ublk_bpf_tar
 	return json;
 }
 
-int state_save(unsigned int id, const struct ublk_bpf_target *target,
+int state_save(const struct ublk_bpf_dev *dev, const struct ublk_bpf_target *target,
 	       const struct ublk_bpf_args *args)
 {
+	unsigned int id = ublk_bpf_dev_id(dev);
 	struct json_object *json;
 	char path[64], temp[64];
 	int ret = 0;
@@ -101,7 +122,7 @@ int state_save(unsigned int id, const struct ublk_bpf_target *target,
 		return -errno;
 	state_path(path, sizeof(path), id, "");
 	state_path(temp, sizeof(temp), id, ".new");
-	json = state_json(id, target, args);
+	json = state_json(dev, target, args);
 	if (json_object_to_file_ext(temp, json, JSON_C_TO_STRING_PRETTY |
 				    JSON_C_TO_STRING_NOSLASHESCAPE))
 		ret = -EIO;
@@ -137,6 +158,16 @@ static bool get_bool(struct json_object *json, const char *key)
 	return json_object_get_boolean(json_object_object_get(json, key));
 }
 
+int state_file(struct json_object *json, struct ublk_bpf_file *file)
+{
+	const char *path = get_string(json, "path");
+
+	file->path = path ? strdup(path) : NULL;
+	file->start = get_number(json, "start");
+	file->bytes = get_number(json, "length");
+	return file->path ? 0 : -EINVAL;
+}
+
 static int read_files(struct json_object *list, struct ublk_bpf_args *args)
 {
 	size_t nr = json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0;
@@ -145,15 +176,9 @@ static int read_files(struct json_object *list, struct ublk_bpf_args *args)
 	args->files = calloc(nr + 1, sizeof(*args->files));
 	if (!args->files)
 		return -ENOMEM;
-	for (i = 0; i < nr; i++) {
-		struct json_object *file = json_object_array_get_idx(list, i);
-
-		args->files[i].path = (char *)get_string(file, "path");
-		args->files[i].start = get_number(file, "start");
-		args->files[i].bytes = get_number(file, "length");
-		if (!args->files[i].path)
+	for (i = 0; i < nr; i++)
+		if (state_file(json_object_array_get_idx(list, i), &args->files[i]))
 			return -EINVAL;
-	}
 	args->nr_files = nr;
 	return 0;
 }
@@ -190,6 +215,7 @@ static int read_args(struct json_object *json, const struct ublk_bpf_target *tar
 	args->depth = get_number(json, "depth");
 	args->size = get_number(json, "size");
 	args->read_only = get_bool(json, "read_only");
+	args->buffered = get_bool(json, "buffered");
 	args->server = get_bool(json, "server");
 	args->fallback = get_bool(json, "fallback");
 	args->object = get_string(json, "object");
@@ -223,4 +249,5 @@ void state_remove(unsigned int id)
 
 	state_path(path, sizeof(path), id, "");
 	unlink(path);
+	reload_unlink(id);
 }

@@ -164,6 +164,7 @@ int ublk_bpf_detach(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id);
 int ublk_bpf_set_slot(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id, unsigned int slot,
 		      int fd, __u32 flags);
 int ublk_bpf_clear_slot(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id, unsigned int slot);
+int ublk_bpf_set_disk_size(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id, __u64 bytes);
 
 /* Return: a new descriptor of the backing's open file. */
 int ublk_bpf_get_slot(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id, unsigned int slot);
@@ -223,6 +224,7 @@ enum ublk_bpf_recover {
  * @files:		backings, in the order of their slots
  * @nr_files:		how many
  * @read_only:		the device cannot be written
+ * @buffered:		files are used by way of the page cache
  * @size:		bytes of the device; 0: not said
  * @server:		no program: the server does everything
  * @fallback:		when the program is gone the server does everything
@@ -239,6 +241,7 @@ struct ublk_bpf_args {
 	struct ublk_bpf_file *files;
 	unsigned int nr_files;
 	bool read_only;
+	bool buffered;
 	__u64 size;
 	bool server;
 	bool fallback;
@@ -260,6 +263,7 @@ __u64 ublk_bpf_args_get(const struct ublk_bpf_args *args, const char *name, __u6
 #define UBLK_BPF_OPT_SERVER	(1U << 4)
 #define UBLK_BPF_OPT_OBJECT	(1U << 5)	/* needs an object file */
 #define UBLK_BPF_OPT_FALLBACK	(1U << 6)
+#define UBLK_BPF_OPT_BUFFERED	(1U << 7)
 
 /**
  * struct ublk_bpf_target - a kind of device: its program and its server half
@@ -270,7 +274,7 @@ __u64 ublk_bpf_args_get(const struct ublk_bpf_args *args, const char *name, __u6
  *
  * @init:	open what is needed and describe the device: parameters
  *		(ublk_bpf_dev_set_size() and others, ublk_bpf_dev_params()) and
- *		backings (ublk_bpf_backing_open()). Nothing exists yet; or the
+ *		backings (ublk_bpf_dev_open_backings()). Nothing exists yet; or the
  *		device does, and is to be served again: then it stays as it is.
  * @open_program: open the BPF object and set its variables; it is loaded by the
  *		caller. Asked again when the program's id was taken by another;
@@ -282,6 +286,8 @@ __u64 ublk_bpf_args_get(const struct ublk_bpf_args *args, const char *name, __u6
  *		a write, and is to be filled by a read.
  *		Return: bytes done, or a negative errno; -EAGAIN asks the program
  *		again.
+ * @reload:	the backings may have another size: say what the device has of it, by
+ *		ublk_bpf_dev_set_size(). NULL: such devices cannot be reloaded
  * @deinit:	undo @init, also when that failed
  *
  * A callback that fails says why by ublk_bpf_dev_fail().
@@ -297,6 +303,7 @@ struct ublk_bpf_target {
 	void (*close_program)(struct ublk_bpf_dev *dev);
 	int (*handle_io)(struct ublk_bpf_dev *dev, unsigned int queue, unsigned int tag,
 			 const struct ublksrv_io_desc *iod, void *buf);
+	int (*reload)(struct ublk_bpf_dev *dev);
 	void (*deinit)(struct ublk_bpf_dev *dev);
 };
 
@@ -345,6 +352,24 @@ int ublk_bpf_dev_recover(struct ublk_bpf_dev *dev);
  * Return: 0 stopped by somebody else, 1 by a signal; or a negative errno.
  */
 int ublk_bpf_dev_wait(struct ublk_bpf_dev *dev);
+
+/* The same, but return 2 when descriptor @fd can be read; wait again after that. */
+int ublk_bpf_dev_wait_fd(struct ublk_bpf_dev *dev, int fd);
+
+/**
+ * ublk_bpf_dev_reload() - take over what has changed behind a device
+ * @dev:	a device that is served; between two calls of ublk_bpf_dev_wait_fd()
+ * @file:	what is to be its only backing from now on; it must stay as it is until
+ *		the next one. NULL: the same as before, which may have grown
+ *
+ * I/O goes on meanwhile. What was read from the old backing is forgotten; what was
+ * written and is not there yet goes to the new one: sync before. After a failure the
+ * device is as it was.
+ *
+ * Return: 0; -EOPNOTSUPP its target cannot, or it has no program; or as
+ * ublk_bpf_dev_open_backings().
+ */
+int ublk_bpf_dev_reload(struct ublk_bpf_dev *dev, const struct ublk_bpf_file *file);
 
 /*
  * End the queues and remove the pins; with @remove delete the device, too. A
@@ -395,11 +420,12 @@ void ublk_bpf_dev_set_block_size(struct ublk_bpf_dev *dev, unsigned int logical,
 
 /**
  * struct ublk_bpf_backing - an open file or block device that I/O goes to
- * @fd:			open for direct I/O; -1: none
+ * @fd:			its descriptor
  * @start:		first byte of the part that is used
  * @bytes:		length of that part
  * @logical_block:	what positions and sizes must be a multiple of
  * @physical_block:	what it writes at a time
+ * @discard_unit:	what it discards at a time, in bytes; 0: it has no discard
  * @is_block:		a block device
  */
 struct ublk_bpf_backing {
@@ -408,29 +434,34 @@ struct ublk_bpf_backing {
 	__u64 bytes;
 	unsigned int logical_block;
 	unsigned int physical_block;
+	unsigned int discard_unit;
 	bool is_block;
 };
 
 /**
- * ublk_bpf_backing_open() - for init: open, lock and measure a backing
- * @dev:	whose it is, and where a sentence about a failure is kept
- * @slot:	number that the driver is to know it by
- * @file:	what to open; of a device that is served again the slot is taken
- *		back instead: the very open file, with its locks
- * @read_only:	open it for reading only, shared with other readers
- * @backing:	the result
+ * ublk_bpf_dev_open_backings() - for init: open, lock and measure what the args name
+ * @dev:	its files become backings 0, 1, ..., by which the driver is to know
+ *		them; where a sentence about a failure is kept
  *
- * A block device is opened exclusively, a regular file is locked (flock), so
- * that nothing that is used otherwise is overwritten. Both last as long as the
- * open file, which the driver keeps once it is set as a slot.
+ * A block device is opened exclusively, a regular file is locked (flock), so that
+ * nothing that is used otherwise is overwritten; with read_only among the args they are
+ * shared with other readers. Both last as long as the open file, which the driver keeps.
+ * Parts of one file are one open file. Of a device that is served again each is taken
+ * back from the driver: the very open file, with its locks. I/O to them is direct, unless
+ * the args say that it is buffered, which block devices are not.
  *
- * Return: 0, or what open(2), flock(2) say; -EINVAL its type, size or alignment
- * does not do, or there is no such slot.
+ * The device is described as one that can do what all of them can: block sizes,
+ * flushes and FUA, zeroes written, discards if all of them take them.
+ *
+ * Return: 0, or what open(2), flock(2) say; -EINVAL one's type, size or alignment does
+ * not do, parts overlap, or there are too many.
  */
-int ublk_bpf_backing_open(struct ublk_bpf_dev *dev, unsigned int slot,
-			  const struct ublk_bpf_file *file, bool read_only,
-			  struct ublk_bpf_backing *backing);
-void ublk_bpf_backing_close(struct ublk_bpf_backing *backing);
+int ublk_bpf_dev_open_backings(struct ublk_bpf_dev *dev);
+
+/* Open until after deinit. Backing @nr is one of the first ublk_bpf_dev_nr_backings(). */
+const struct ublk_bpf_backing *ublk_bpf_dev_backing(const struct ublk_bpf_dev *dev,
+						    unsigned int nr);
+unsigned int ublk_bpf_dev_nr_backings(const struct ublk_bpf_dev *dev);
 
 /**
  * ublk_bpf_backing_io() - a handle_io that serves an I/O from a backing

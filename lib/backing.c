@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
- * Backings: open, claim and measure a file or block device, and serve an I/O
- * from it when no program does.
+ * Backings: open, claim and measure files and block devices, and describe a device that
+ * lies on them.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
+#include <linux/falloc.h>
 #include <linux/fs.h>
 #include "internal.h"
 
@@ -29,7 +31,7 @@ static int explain_open(struct ublk_bpf_dev *dev, int err, bool read_only)
 			"the block device is in use (mounted, mapped or claimed); end that use, or share it read-only with -r");
 	case -EINVAL:
 		return ublk_bpf_dev_fail(dev, err,
-			"its file system does not allow direct I/O; put it on one that does (ext4, xfs, btrfs, tmpfs)");
+			"its file system does not allow direct I/O; put it on one that does (ext4, xfs, btrfs, tmpfs), or use it by --buffered if there is that");
 	case -EROFS:
 	case -EACCES:
 	case -EPERM:
@@ -41,10 +43,32 @@ static int explain_open(struct ublk_bpf_dev *dev, int err, bool read_only)
 				 strerror(-err));
 }
 
-static int open_and_claim(struct ublk_bpf_dev *dev, const char *path, bool read_only,
+static bool is_same_file(const struct stat *one, const struct stat *other)
+{
+	if (S_ISBLK(one->st_mode) && S_ISBLK(other->st_mode))
+		return one->st_rdev == other->st_rdev;
+	return one->st_dev == other->st_dev && one->st_ino == other->st_ino;
+}
+
+/* A backing that is a part of this very file; NULL: none so far. */
+static const struct ublk_bpf_backing *find_same_file(const struct ublk_bpf_dev *dev,
+						     const struct stat *st)
+{
+	struct stat other;
+	unsigned int i;
+
+	for (i = 0; i < dev->nr_backings; i++)
+		if (!fstat(dev->backings[i].fd, &other) && is_same_file(st, &other))
+			return &dev->backings[i];
+	return NULL;
+}
+
+int backing_claim(struct ublk_bpf_dev *dev, const char *path, bool read_only,
 			  struct stat *st)
 {
-	int flags = O_DIRECT | O_CLOEXEC | O_NONBLOCK | (read_only ? O_RDONLY : O_RDWR);
+	const struct ublk_bpf_backing *same;
+	int flags = O_CLOEXEC | O_NONBLOCK | (read_only ? O_RDONLY : O_RDWR) |
+		    (dev->args->buffered ? 0 : O_DIRECT);
 	int fd, ret;
 
 	if (stat(path, st))
@@ -55,6 +79,14 @@ static int open_and_claim(struct ublk_bpf_dev *dev, const char *path, bool read_
 	if (!S_ISREG(st->st_mode) && !S_ISBLK(st->st_mode))
 		return ublk_bpf_dev_fail(dev, -EINVAL,
 			"it is neither a regular file nor a block device; name one of those");
+	if (S_ISBLK(st->st_mode) && dev->args->buffered)
+		return ublk_bpf_dev_fail(dev, -EINVAL,
+			"it is a block device, of which nothing is buffered; leave out --buffered");
+	same = find_same_file(dev, st);
+	if (same) {	/* claimed and locked already, by us */
+		fd = fcntl(same->fd, F_DUPFD_CLOEXEC, 0);
+		return fd < 0 ? explain_open(dev, -errno, read_only) : fd;
+	}
 	if (S_ISBLK(st->st_mode) && !read_only)
 		flags |= O_EXCL;
 	fd = open(path, flags);
@@ -95,12 +127,46 @@ static unsigned int probe_block(int fd)
 	return found;
 }
 
-static int measure_file(struct ublk_bpf_backing *b, const struct stat *st, __u64 *bytes)
+/* Can it have holes? Beyond all data one is made in vain. */
+static bool has_holes(int fd, const struct stat *st)
+{
+	off_t end = (st->st_size / st->st_blksize + 1) * st->st_blksize;
+
+	return !fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, end, st->st_blksize);
+}
+
+/* A number of a block device's queue, which a partition shares with its disk; 0: none. */
+static unsigned long long queue_limit(const struct stat *st, const char *name)
+{
+	unsigned long long value = 0;
+	const char *const up[] = { "", "../" };
+	char path[128];
+	unsigned int i;
+	FILE *file;
+
+	for (i = 0; i < 2; i++) {
+		snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%squeue/%s",
+			 major(st->st_rdev), minor(st->st_rdev), up[i], name);
+		file = fopen(path, "re");
+		if (!file)
+			continue;
+		if (fscanf(file, "%llu", &value) != 1)
+			value = 0;
+		fclose(file);
+		break;
+	}
+	return value;
+}
+
+static int measure_file(struct ublk_bpf_backing *b, bool buffered, const struct stat *st,
+			__u64 *bytes)
 {
 	struct statx stx = {};
 
 	*bytes = st->st_size;
-	if (!statx(b->fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &stx) &&
+	if (buffered)
+		b->logical_block = 512;
+	else if (!statx(b->fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &stx) &&
 	    (stx.stx_mask & STATX_DIOALIGN))
 		b->logical_block = stx.stx_dio_offset_align;
 	else
@@ -111,7 +177,7 @@ static int measure_file(struct ublk_bpf_backing *b, const struct stat *st, __u64
 	return 0;
 }
 
-static int measure_block(struct ublk_bpf_backing *b, __u64 *bytes)
+static int measure_block(struct ublk_bpf_backing *b, const struct stat *st, __u64 *bytes)
 {
 	int logical;
 
@@ -120,6 +186,8 @@ static int measure_block(struct ublk_bpf_backing *b, __u64 *bytes)
 	    ioctl(b->fd, BLKPBSZGET, &b->physical_block))
 		return -errno;
 	b->logical_block = logical;
+	if (queue_limit(st, "discard_max_bytes"))
+		b->discard_unit = queue_limit(st, "discard_granularity");
 	return 0;
 }
 
@@ -181,117 +249,140 @@ static int take_back(struct ublk_bpf_dev *dev, unsigned int slot, struct stat *s
 	return ublk_bpf_dev_fail(dev, err, "cannot stat backing %u: %s", slot, strerror(-err));
 }
 
-int ublk_bpf_backing_open(struct ublk_bpf_dev *dev, unsigned int slot,
-			  const struct ublk_bpf_file *file, bool read_only,
-			  struct ublk_bpf_backing *backing)
+/* Two writable ways to the same bytes are a mistake. */
+static int check_overlap(struct ublk_bpf_dev *dev, const struct ublk_bpf_backing *b,
+			 const struct stat *st)
 {
-	struct ublk_bpf_backing b = {};
-	struct stat st;
+	unsigned int i;
+
+	for (i = 0; i < dev->nr_backings; i++) {
+		const struct ublk_bpf_backing *other = &dev->backings[i];
+		struct stat its;
+
+		if (!fstat(other->fd, &its) && is_same_file(st, &its) &&
+		    b->start < other->start + other->bytes &&
+		    other->start < b->start + b->bytes)
+			return ublk_bpf_dev_fail(dev, -EINVAL,
+				"it is named twice, and bytes %llu to %llu are in both parts; choose parts by start and length",
+				b->start > other->start ? b->start : other->start,
+				(b->start + b->bytes < other->start + other->bytes ?
+				 b->start + b->bytes : other->start + other->bytes) - 1);
+	}
+	return 0;
+}
+
+/* Size and blocks of a file that is open, and the part of it that is used. */
+int backing_measure(struct ublk_bpf_dev *dev, const struct ublk_bpf_file *file,
+		    const struct stat *st, struct ublk_bpf_backing *b)
+{
 	__u64 whole;
 	int ret;
 
-	backing->fd = -1;
-	if (slot >= UBLK_BPF_MAX_SLOTS)
-		return ublk_bpf_dev_fail(dev, -EINVAL, "more than %u backings; name fewer files",
-					 UBLK_BPF_MAX_SLOTS);
-	b.fd = dev->recovering && (dev->info.flags & UBLK_F_BPF) ? take_back(dev, slot, &st) :
-	       open_and_claim(dev, file->path, read_only, &st);
+	ret = S_ISBLK(st->st_mode) ? measure_block(b, st, &whole) :
+	      measure_file(b, dev->args->buffered, st, &whole);
+	if (ret)
+		return ublk_bpf_dev_fail(dev, ret, "cannot find its size: %s", strerror(-ret));
+	if (!is_power_of_2(b->logical_block) || b->logical_block > MAX_LOGICAL_BLOCK)
+		return ublk_bpf_dev_fail(dev, -EINVAL,
+			"direct I/O on it needs blocks of %u bytes, at most %u can be had; use another file system",
+			b->logical_block, MAX_LOGICAL_BLOCK);
+	if (!is_power_of_2(b->physical_block) || b->physical_block > MAX_PHYSICAL_BLOCK ||
+	    b->physical_block < b->logical_block)
+		b->physical_block = b->logical_block;
+	return choose_part(dev, file, whole, b);
+}
+
+static int open_backing(struct ublk_bpf_dev *dev, const struct ublk_bpf_file *file)
+{
+	bool read_only = dev->args->read_only;
+	struct ublk_bpf_backing b = {};
+	struct stat st;
+	int ret;
+
+	b.fd = dev->recovering && (dev->info.flags & UBLK_F_BPF) ?
+	       take_back(dev, dev->nr_backings, &st) :
+	       backing_claim(dev, file->path, read_only, &st);
 	if (b.fd < 0)
 		return b.fd;
-	ret = S_ISBLK(st.st_mode) ? measure_block(&b, &whole) : measure_file(&b, &st, &whole);
+	ret = backing_measure(dev, file, &st, &b);
+	if (!ret && !b.is_block && has_holes(b.fd, &st))
+		b.discard_unit = st.st_blksize;
+	if (!ret && !read_only)
+		ret = check_overlap(dev, &b, &st);
 	if (ret) {
-		ublk_bpf_dev_fail(dev, ret, "cannot find its size: %s", strerror(-ret));
-		goto close_fd;
+		close(b.fd);
+		return ret;
 	}
-	if (!is_power_of_2(b.logical_block) || b.logical_block > MAX_LOGICAL_BLOCK) {
-		ret = ublk_bpf_dev_fail(dev, -EINVAL,
-			"direct I/O on it needs blocks of %u bytes, at most %u can be had; use another file system",
-			b.logical_block, MAX_LOGICAL_BLOCK);
-		goto close_fd;
-	}
-	if (!is_power_of_2(b.physical_block) || b.physical_block > MAX_PHYSICAL_BLOCK ||
-	    b.physical_block < b.logical_block)
-		b.physical_block = b.logical_block;
-	ret = choose_part(dev, file, whole, &b);
-	if (ret)
-		goto close_fd;
-	*backing = b;
-	dev->slots[slot] = b.fd;
+	dev->backings[dev->nr_backings++] = b;
 	return 0;
-
-close_fd:
-	close(b.fd);
-	return ret;
 }
 
-void ublk_bpf_backing_close(struct ublk_bpf_backing *backing)
+#define MAX_DISCARD_BYTES	(1U << 30)	/* the driver's limit with a program */
+
+/* Describe the device as one that can do what all of its backings can. */
+static void stack_limits(struct ublk_bpf_dev *dev)
 {
-	if (backing->fd >= 0)
-		close(backing->fd);
-	backing->fd = -1;
+	struct ublk_param_discard *discard = &dev->params.discard;
+	unsigned int i, logical = 512, physical = 512;
+
+	dev->params.types |= UBLK_PARAM_TYPE_DISCARD;
+	discard->max_discard_sectors = MAX_DISCARD_BYTES >> 9;
+	discard->max_write_zeroes_sectors = MAX_DISCARD_BYTES >> 9;
+	discard->max_discard_segments = 1;
+	for (i = 0; i < dev->nr_backings; i++) {
+		const struct ublk_bpf_backing *b = &dev->backings[i];
+
+		if (b->logical_block > logical)
+			logical = b->logical_block;
+		if (b->physical_block > physical)
+			physical = b->physical_block;
+		if (b->discard_unit > discard->discard_granularity)
+			discard->discard_granularity = b->discard_unit;
+		if (!b->discard_unit)
+			discard->max_discard_sectors = 0;
+	}
+	ublk_bpf_dev_set_block_size(dev, logical, physical);
+	if (discard->discard_granularity < logical)	/* never 0, the driver says */
+		discard->discard_granularity = logical;
+	/* A backing may have a cache: a flush has to reach it. */
+	dev->params.basic.attrs |= UBLK_ATTR_VOLATILE_CACHE | UBLK_ATTR_FUA;
 }
 
-static int backing_read(int fd, char *buf, size_t bytes, off_t pos)
+int ublk_bpf_dev_open_backings(struct ublk_bpf_dev *dev)
 {
-	size_t done = 0;
+	const struct ublk_bpf_args *args = dev->args;
+	char why[sizeof(dev->error)];
+	unsigned int i;
+	int ret;
 
-	while (done < bytes) {
-		ssize_t n = pread(fd, buf + done, bytes - done, pos + done);
-
-		if (n < 0 && errno == EINTR)
+	if (args->nr_files > UBLK_BPF_MAX_SLOTS)
+		return ublk_bpf_dev_fail(dev, -EINVAL, "more than %u backings; name fewer files",
+					 UBLK_BPF_MAX_SLOTS);
+	for (i = 0; i < args->nr_files; i++) {
+		ret = open_backing(dev, &args->files[i]);
+		if (!ret)
 			continue;
-		if (n < 0)
-			return -errno;
-		if (!n) {
-			memset(buf + done, 0, bytes - done);	/* past a file's end */
-			break;
-		}
-		done += n;
+		snprintf(why, sizeof(why), "%s", dev->error);
+		return args->nr_files == 1 ? ret :
+		       ublk_bpf_dev_fail(dev, ret, "%s: %.400s", args->files[i].path, why);
 	}
-	return bytes;
+	if (args->nr_files)
+		stack_limits(dev);
+	return 0;
 }
 
-static int backing_write(int fd, const char *buf, size_t bytes, off_t pos, bool fua)
+void backings_close(struct ublk_bpf_dev *dev)
 {
-	size_t done = 0;
-
-	while (done < bytes) {
-		struct iovec iov = { (char *)buf + done, bytes - done };
-		ssize_t n = pwritev2(fd, &iov, 1, pos + done, fua ? RWF_DSYNC : 0);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (!n)
-			return -EIO;
-		done += n;
-	}
-	return bytes;
+	while (dev->nr_backings)
+		close(dev->backings[--dev->nr_backings].fd);
 }
 
-int ublk_bpf_backing_io(const struct ublk_bpf_backing *backing,
-			const struct ublksrv_io_desc *iod, void *buf)
+const struct ublk_bpf_backing *ublk_bpf_dev_backing(const struct ublk_bpf_dev *dev, unsigned int nr)
 {
-	size_t bytes = (size_t)iod->nr_sectors << 9;
-	off_t pos = backing->start + (iod->start_sector << 9);
-	int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+	return &dev->backings[nr];
+}
 
-	switch (ublksrv_get_op(iod)) {
-	case UBLK_IO_OP_READ:
-		return backing_read(backing->fd, buf, bytes, pos);
-	case UBLK_IO_OP_WRITE:
-		return backing_write(backing->fd, buf, bytes, pos,
-				     iod->op_flags & UBLK_IO_F_FUA);
-	case UBLK_IO_OP_FLUSH:
-		return fdatasync(backing->fd) ? -errno : 0;
-	case UBLK_IO_OP_WRITE_ZEROES:
-		if (iod->op_flags & UBLK_IO_F_NOUNMAP)
-			mode = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
-		__attribute__((fallthrough));	/* a hole reads as zeroes */
-	case UBLK_IO_OP_DISCARD:
-		return fallocate(backing->fd, mode, pos, bytes) ? -errno : (int)bytes;
-	default:
-		return -EOPNOTSUPP;
-	}
+unsigned int ublk_bpf_dev_nr_backings(const struct ublk_bpf_dev *dev)
+{
+	return dev->nr_backings;
 }

@@ -12,11 +12,11 @@
 #include <string.h>
 #include <unistd.h>
 #include <liburing.h>
-#include "ublk_bpf.h"
+#include "internal.h"
 
 #define CTRL_PATH	"/dev/ublk-control"
 #define NO_QUEUE	((__u16)-1)
-#define TIMEOUT_SECONDS	30
+
 
 struct ublk_bpf_ctrl {
 	int fd;
@@ -30,6 +30,7 @@ struct ublk_bpf_ctrl {
 		struct ublk_bpf_detach detach;
 		struct ublk_bpf_slot slot;
 		struct ublk_bpf_stats stats;
+		struct ublk_bpf_size size;
 		__u64 features;
 		char bytes[4096];	/* a newer kernel's params are larger */
 	} buf;
@@ -42,7 +43,7 @@ int ublk_bpf_ctrl_open(struct ublk_bpf_ctrl **result)
 
 	if (!ctrl)
 		return -ENOMEM;
-	ctrl->timeout = TIMEOUT_SECONDS;
+	ctrl->timeout = CTRL_SECONDS;
 	ctrl->fd = open(CTRL_PATH, O_RDWR | O_CLOEXEC);
 	if (ctrl->fd < 0) {
 		ret = -errno;
@@ -289,6 +290,16 @@ int ublk_bpf_set_slot(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id, unsigned 
 int ublk_bpf_clear_slot(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id, unsigned int slot)
 {
 	return ctrl_slot(ctrl, UBLK_U_CMD_BPF_CLEAR_SLOT, dev_id, slot, 0, 0);
+}
+
+int ublk_bpf_set_disk_size(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id, __u64 bytes)
+{
+	int ret = ctrl_begin(ctrl);
+
+	if (ret)
+		return ret;
+	ctrl->buf.size.bytes = bytes;
+	return ctrl_cmd(ctrl, UBLK_U_CMD_BPF_SET_SIZE, dev_id, sizeof(ctrl->buf.size), 0);
 }
 
 int ublk_bpf_get_slot(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id, unsigned int slot)

@@ -112,7 +112,6 @@ int ublk_bpf_dev_new(const struct ublk_bpf_target *target, const struct ublk_bpf
 		     struct ublk_bpf_dev **result)
 {
 	struct ublk_bpf_dev *dev = calloc(1, sizeof(*dev));
-	unsigned int i;
 
 	if (!dev)
 		return -ENOMEM;
@@ -120,8 +119,6 @@ int ublk_bpf_dev_new(const struct ublk_bpf_target *target, const struct ublk_bpf
 	dev->args = args;
 	dev->char_fd = -1;
 	dev->ended_fd = -1;
-	for (i = 0; i < UBLK_BPF_MAX_SLOTS; i++)
-		dev->slots[i] = -1;
 
 	dev->info.dev_id = args->dev_id;
 	dev->info.nr_hw_queues = args->nr_queues ? args->nr_queues : UBLK_BPF_DEFAULT_QUEUES;
@@ -214,10 +211,9 @@ static int dev_describe(struct ublk_bpf_dev *dev)
 					 strerror(-ret));
 	if (!(dev->info.flags & UBLK_F_BPF))
 		return 0;
-	for (slot = 0; slot < UBLK_BPF_MAX_SLOTS; slot++) {
-		if (dev->slots[slot] < 0)
-			continue;
-		ret = ublk_bpf_set_slot(dev->ctrl, id, slot, dev->slots[slot], 0);
+	for (slot = 0; slot < dev->nr_backings; slot++) {
+		ret = ublk_bpf_set_slot(dev->ctrl, id, slot, dev->backings[slot].fd,
+					dev->args->buffered ? UBLK_BPF_SLOT_BUFFERED : 0);
 		if (ret == -ELOOP)
 			return ublk_bpf_dev_fail(dev, ret,
 				"backing %u leads back to this device, or is a stack of more than 16 devices",
@@ -441,7 +437,12 @@ fail:
 
 int ublk_bpf_dev_wait(struct ublk_bpf_dev *dev)
 {
-	struct pollfd fds[2] = { { .events = POLLIN }, { .events = POLLIN } };
+	return ublk_bpf_dev_wait_fd(dev, -1);
+}
+
+int ublk_bpf_dev_wait_fd(struct ublk_bpf_dev *dev, int fd)
+{
+	struct pollfd fds[3] = { { .events = POLLIN }, { .events = POLLIN }, { .events = POLLIN } };
 	struct signalfd_siginfo info;
 	sigset_t set;
 	unsigned int i;
@@ -452,9 +453,12 @@ int ublk_bpf_dev_wait(struct ublk_bpf_dev *dev)
 	fds[1].fd = signalfd(-1, &set, SFD_CLOEXEC);
 	if (fds[1].fd < 0)
 		return -errno;
-	while (poll(fds, 2, -1) < 0 && errno == EINTR)
+	fds[2].fd = fd;		/* none if negative */
+	while (poll(fds, 3, -1) < 0 && errno == EINTR)
 		;
-	if (fds[1].revents & POLLIN) {
+	if (!fds[0].revents && !fds[1].revents) {
+		ret = 2;
+	} else if (fds[1].revents & POLLIN) {
 		if (read(fds[1].fd, &info, sizeof(info)) < 0)
 			ret = -errno;
 		else
@@ -506,6 +510,7 @@ void ublk_bpf_dev_end(struct ublk_bpf_dev *dev, bool remove)
 	if (dev->inited && dev->target->deinit)
 		dev->target->deinit(dev);
 	dev->inited = false;
+	backings_close(dev);
 	if (dev->masked)
 		pthread_sigmask(SIG_SETMASK, &dev->old_mask, NULL);
 	dev->masked = false;

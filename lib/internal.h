@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <liburing.h>
 #include <bpf/libbpf.h>
 #include "ublk_bpf.h"
@@ -55,7 +56,8 @@ struct ublk_bpf_dev {
 	struct ublk_bpf_ctrl *ctrl;
 	struct ublksrv_ctrl_dev_info info;
 	struct ublk_params params;
-	int slots[UBLK_BPF_MAX_SLOTS];	/* descriptors of the target's; -1: empty */
+	struct ublk_bpf_backing backings[UBLK_BPF_MAX_SLOTS];	/* by slot */
+	unsigned int nr_backings;
 	bool inited, added, masked;
 	bool recovering;		/* another's device, until it is served */
 	bool stuck;			/* it cannot be ended: only exit helps */
@@ -72,6 +74,14 @@ struct ublk_bpf_dev {
 	char error[512];
 	char detail[4096];
 };
+
+#define CTRL_SECONDS	30	/* that a control command may take, unless something else is said */
+
+/* backing.c: keep a sentence about what fails */
+int backing_claim(struct ublk_bpf_dev *dev, const char *path, bool read_only, struct stat *st);
+int backing_measure(struct ublk_bpf_dev *dev, const struct ublk_bpf_file *file,
+		    const struct stat *st, struct ublk_bpf_backing *b);
+void backings_close(struct ublk_bpf_dev *dev);
 
 /* starter.c */
 int starter_new(struct starter *starter);

@@ -22,6 +22,8 @@ static int loop_forward(struct ublk_bpf_io *io, const struct ublksrv_io_desc *io
 	switch (iod->op_flags & 0xff) {
 	case UBLK_IO_OP_READ:
 	case UBLK_IO_OP_WRITE:
+	case UBLK_IO_OP_DISCARD:
+	case UBLK_IO_OP_WRITE_ZEROES:
 		return ublk_bpf_forward(io, off, (iod->nr_sectors << 9) - off, LOOP_SLOT,
 					loop_pos(loop_start, iod->start_sector, off));
 	case UBLK_IO_OP_FLUSH:

@@ -13,72 +13,38 @@
 
 #define PROG_DEFAULT_BYTES	(1ULL << 30)
 
-struct prog {
-	struct bpf_object *obj;
-	unsigned int nr_backings;
-	struct ublk_bpf_backing backings[UBLK_BPF_MAX_SLOTS];
-};
-
-static int prog_open_backings(struct ublk_bpf_dev *dev, const struct ublk_bpf_args *args,
-			      struct prog *prog)
+static int prog_init(struct ublk_bpf_dev *dev, const struct ublk_bpf_args *args)
 {
-	unsigned int i, logical = 512, physical = 4096;
+	__u64 bytes = args->size;
+	unsigned int i, block;
 	int ret;
 
-	for (i = 0; i < args->nr_files; i++) {
-		struct ublk_bpf_backing *b = &prog->backings[i];
-
-		/* A program's positions are the whole file's. */
+	for (i = 0; i < args->nr_files; i++)	/* a program's positions are the whole file's */
 		if (args->files[i].start || args->files[i].bytes)
 			return ublk_bpf_dev_fail(dev, -EINVAL,
 				"a program gets whole backings; leave out start and length");
-		ret = ublk_bpf_backing_open(dev, i, &args->files[i], args->read_only, b);
-		if (ret)
-			return ret;
-		prog->nr_backings++;
-		/* An I/O may go to any of them: the strictest one decides. */
-		if (b->logical_block > logical)
-			logical = b->logical_block;
-		if (b->physical_block > physical)
-			physical = b->physical_block;
-	}
-	if (args->size % logical)
-		return ublk_bpf_dev_fail(dev, -EINVAL,
-			"size %llu is no multiple of the backings' block size %u; use -s %llu",
-			args->size, logical, (args->size + logical - 1) / logical * logical);
-	ublk_bpf_dev_set_block_size(dev, logical, physical);
-	return 0;
-}
-
-static int prog_init(struct ublk_bpf_dev *dev, const struct ublk_bpf_args *args)
-{
-	struct prog *prog = calloc(1, sizeof(*prog));
-	__u64 bytes = args->size;
-	int ret;
-
-	if (!prog)
-		return -ENOMEM;
-	ublk_bpf_dev_set_priv(dev, prog);
-	ret = prog_open_backings(dev, args, prog);
+	ret = ublk_bpf_dev_open_backings(dev);
 	if (ret)
 		return ret;
+	block = 1U << ublk_bpf_dev_params(dev)->basic.logical_bs_shift;
+	if (bytes % block)
+		return ublk_bpf_dev_fail(dev, -EINVAL,
+			"size %llu is no multiple of the backings' block size %u; use -s %llu",
+			bytes, block, (bytes + block - 1) / block * block);
 	if (!bytes)
-		bytes = prog->nr_backings ? prog->backings[0].bytes : PROG_DEFAULT_BYTES;
+		bytes = args->nr_files ? ublk_bpf_dev_backing(dev, 0)->bytes : PROG_DEFAULT_BYTES;
 	ublk_bpf_dev_set_size(dev, bytes);
-	if (prog->nr_backings)
-		ublk_bpf_dev_params(dev)->basic.attrs |= UBLK_ATTR_VOLATILE_CACHE | UBLK_ATTR_FUA;
 	return 0;
 }
 
 static int prog_open_program(struct ublk_bpf_dev *dev, struct bpf_object **obj)
 {
 	const char *path = ublk_bpf_dev_args(dev)->object;
-	struct prog *prog = ublk_bpf_dev_priv(dev);
+	struct bpf_object *program = bpf_object__open_file(path, NULL);
 	char reason[128];
 	int err;
 
-	prog->obj = bpf_object__open_file(path, NULL);
-	if (!prog->obj) {
+	if (!program) {
 		err = -errno;	/* libbpf has errors of its own */
 		libbpf_strerror(err, reason, sizeof(reason));
 		if (err == -ENOENT && !access(path, F_OK))
@@ -87,28 +53,24 @@ static int prog_open_program(struct ublk_bpf_dev *dev, struct bpf_object **obj)
 			"cannot open it as a BPF object: %s; compile one: clang -O2 -g -target bpf -I/usr/include/$(uname -m)-linux-gnu -c FILE.bpf.c",
 			reason);
 	}
-	*obj = prog->obj;
+	ublk_bpf_dev_set_priv(dev, program);
+	*obj = program;
 	return 0;
 }
 
 static void prog_close_program(struct ublk_bpf_dev *dev)
 {
-	struct prog *prog = ublk_bpf_dev_priv(dev);
-
-	if (!prog)
-		return;
-	bpf_object__close(prog->obj);
-	prog->obj = NULL;
+	bpf_object__close(ublk_bpf_dev_priv(dev));
+	ublk_bpf_dev_set_priv(dev, NULL);
 }
 
 static int prog_handle_io(struct ublk_bpf_dev *dev, unsigned int queue, unsigned int tag,
 			  const struct ublksrv_io_desc *iod, void *buf)
 {
-	struct prog *prog = ublk_bpf_dev_priv(dev);
 	size_t bytes = (size_t)iod->nr_sectors << 9;
 
-	if (prog->nr_backings)
-		return ublk_bpf_backing_io(&prog->backings[0], iod, buf);
+	if (ublk_bpf_dev_nr_backings(dev))
+		return ublk_bpf_backing_io(ublk_bpf_dev_backing(dev, 0), iod, buf);
 	switch (ublksrv_get_op(iod)) {
 	case UBLK_IO_OP_FLUSH:
 		return 0;
@@ -120,18 +82,6 @@ static int prog_handle_io(struct ublk_bpf_dev *dev, unsigned int queue, unsigned
 	}
 }
 
-static void prog_deinit(struct ublk_bpf_dev *dev)
-{
-	struct prog *prog = ublk_bpf_dev_priv(dev);
-
-	if (!prog)
-		return;
-	while (prog->nr_backings)
-		ublk_bpf_backing_close(&prog->backings[--prog->nr_backings]);
-	free(prog);
-	ublk_bpf_dev_set_priv(dev, NULL);
-}
-
 const struct ublk_bpf_target target_prog = {
 	.name		= "prog",
 	.help		= "your own program (-o), with any number of backings (-f)",
@@ -141,5 +91,4 @@ const struct ublk_bpf_target target_prog = {
 	.open_program	= prog_open_program,
 	.close_program	= prog_close_program,
 	.handle_io	= prog_handle_io,
-	.deinit		= prog_deinit,
 };

@@ -25,21 +25,16 @@
 #define LAST		(120 * MIB)
 #define MAX_FILES	4
 
-static struct ublk_bpf_backing backings[MAX_FILES];
 static const char *policy;
 static bool asked[BYTES / 512];
 
 static int server_init(struct ublk_bpf_dev *dev, const struct ublk_bpf_args *args)
 {
 	struct ublk_params *params = ublk_bpf_dev_params(dev);
-	unsigned int i;
-	int ret;
+	int ret = ublk_bpf_dev_open_backings(dev);
 
-	for (i = 0; i < args->nr_files; i++) {
-		ret = ublk_bpf_backing_open(dev, i, &args->files[i], false, &backings[i]);
-		if (ret)
-			return ret;
-	}
+	if (ret)
+		return ret;
 	params->types |= UBLK_PARAM_TYPE_DISCARD;
 	params->basic.attrs |= UBLK_ATTR_VOLATILE_CACHE | UBLK_ATTR_FUA;
 	params->discard.discard_granularity = 4096;
@@ -55,7 +50,7 @@ static int serve(struct ublk_bpf_dev *dev, const struct ublksrv_io_desc *iod, vo
 	size_t bytes = (size_t)iod->nr_sectors << 9;
 
 	if (ublk_bpf_dev_args(dev)->nr_files)
-		return ublk_bpf_backing_io(&backings[0], iod, buf);
+		return ublk_bpf_backing_io(ublk_bpf_dev_backing(dev, 0), iod, buf);
 	if (ublksrv_get_op(iod) == UBLK_IO_OP_FLUSH)
 		return 0;
 	if (ublksrv_get_op(iod) == UBLK_IO_OP_READ)

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * ublk-bpf reload: have the server of a device take over what has changed behind it. The
+ * command asks it by one packet, {} or {"file": ...} as in the state, on a socket in
+ * /run/ublk-bpf; the answer is one packet too, empty or a sentence.
+ */
+#include <argp.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include "cli.h"
+
+#define MAX_PACKET	8192
+#define ASK_SECONDS	5	/* a command that does not come to its question */
+#define ANSWER_SECONDS	60	/* a server that does not answer */
+
+static void socket_address(struct sockaddr_un *address, unsigned int id)
+{
+	*address = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	snprintf(address->sun_path, sizeof(address->sun_path), STATE_DIR "/%u.sock", id);
+}
+
+static void set_timeout(int fd, int seconds)
+{
+	struct timeval time = { .tv_sec = seconds };
+
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &time, sizeof(time));
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &time, sizeof(time));
+}
+
+int reload_listen(unsigned int id)
+{
+	struct sockaddr_un address;
+	mode_t mask = umask(0077);
+	int fd, ret = 0;
+
+	socket_address(&address, id);
+	unlink(address.sun_path);	/* a dead server's */
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) || listen(fd, 4))
+		ret = -errno;
+	umask(mask);
+	if (!ret)
+		return fd;
+	if (fd >= 0)
+		close(fd);
+	return ret;
+}
+
+/* Do what is asked for. Return: NULL, or what is wrong. */
+static const char *reload(struct ublk_bpf_dev *dev, const struct ublk_bpf_target *target,
+			  struct ublk_bpf_args *args, const char *text)
+{
+	struct json_object *json = json_tokener_parse(text);
+	struct json_object *file_json = json_object_object_get(json, "file");
+	struct ublk_bpf_file file = {};
+	const char *wrong = NULL;
+
+	if (!json || (file_json && state_file(file_json, &file)))
+		wrong = "the server does not understand the question; is it of another version?";
+	else if (ublk_bpf_dev_reload(dev, file_json ? &file : NULL))
+		wrong = ublk_bpf_dev_error(dev);
+	if (!wrong && file_json) {
+		free(args->files[0].path);
+		args->files[0] = file;
+		file.path = NULL;
+		if (state_save(dev, target, args))
+			wrong = "it is done, but " STATE_DIR " cannot be written; is /run full?";
+	}
+	free(file.path);
+	json_object_put(json);
+	return wrong;
+}
+
+void reload_answer(int listen_fd, struct ublk_bpf_dev *dev, const struct ublk_bpf_target *target,
+		   struct ublk_bpf_args *args)
+{
+	char text[MAX_PACKET];
+	const char *wrong;
+	ssize_t len;
+	int fd;
+
+	fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC);
+	if (fd < 0)
+		return;
+	set_timeout(fd, ASK_SECONDS);
+	len = recv(fd, text, sizeof(text) - 1, 0);
+	if (len > 0) {
+		text[len] = '\0';
+		wrong = reload(dev, target, args, text);
+		if (!wrong)
+			wrong = "";
+		if (send(fd, wrong, strlen(wrong) + 1, MSG_NOSIGNAL) < 0)
+			len = -1;	/* who asked has gone: it is done all the same */
+	}
+	close(fd);
+}
+
+void reload_unlink(unsigned int id)
+{
+	struct sockaddr_un address;
+
+	socket_address(&address, id);
+	unlink(address.sun_path);
+}
+
+/* Ask the server. Return: 0 with its @answer, or a negative errno. */
+static int ask(unsigned int id, const char *question, char *answer)
+{
+	struct sockaddr_un address;
+	ssize_t len;
+	int fd, ret = 0;
+
+	socket_address(&address, id);
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	set_timeout(fd, ANSWER_SECONDS);
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) ||
+	    send(fd, question, strlen(question), MSG_NOSIGNAL) < 0) {
+		ret = -errno;
+	} else {
+		len = recv(fd, answer, MAX_PACKET - 1, 0);
+		if (len <= 0)
+			ret = len ? -errno : -ECONNRESET;
+		else
+			answer[len] = '\0';
+	}
+	close(fd);
+	return ret;
+}
+
+/* What is in memory of the old file's is to be there before another one's turn. */
+static int sync_disk(unsigned int id)
+{
+	char path[32];
+	int fd, ret = 0;
+
+	snprintf(path, sizeof(path), "/dev/ublkb%u", id);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || fsync(fd))
+		ret = complain("cannot write back what is in memory of %s: %s; nothing was changed",
+			       path, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	return ret;
+}
+
+struct reload {
+	int id;
+	const char *text;
+	struct ublk_bpf_file file;
+};
+
+static error_t reload_parse(int key, char *arg, struct argp_state *state)
+{
+	struct reload *reload = state->input;
+
+	switch (key) {
+	case 'n':
+		reload->id = parse_number(arg, 0x7fffffff, "-n");
+		return 0;
+	case 'f':
+		if (reload->text)
+			argp_error(state, "-f %s: one file takes the place of one", arg);
+		if (ublk_bpf_parse_file(arg, &reload->file))
+			argp_error(state, "-f %s: FILE[,start=BYTES][,length=BYTES] is needed", arg);
+		reload->text = arg;
+		return 0;
+	case ARGP_KEY_ARG:
+		argp_error(state, "'%s' is one word too many; name a device by -n ID", arg);
+		return 0;
+	case ARGP_KEY_END:
+		if (reload->id < 0)
+			argp_error(state, "which device? -n ID");
+		return 0;
+	}
+	return ARGP_ERR_UNKNOWN;
+}
+
+static const struct argp_option reload_options[] = {
+	{ NULL, 'n', "ID", 0, "the device", 0 },
+	{ NULL, 'f', "FILE[,start=BYTES][,length=BYTES]", 0,
+	  "from now on it is this file that is behind it", 0 },
+	{}
+};
+
+static const struct argp reload_argp = {
+	.options = reload_options,
+	.parser = reload_parse,
+	.doc = "Have a device take over what has changed behind it: the size of its file, or "
+	       "another file. I/O goes on meanwhile.",
+};
+
+int cmd_reload(int argc, char **argv)
+{
+	struct reload reload = { .id = -1 };
+	struct json_object *question = json_object_new_object();
+	char answer[MAX_PACKET];
+	int ret;
+
+	argp_parse(&reload_argp, argc, argv, 0, NULL, &reload);
+	if (reload.text) {
+		json_object_object_add(question, "file", state_file_json(&reload.file));
+		if (sync_disk(reload.id))
+			return EXIT_FAILURE;
+	}
+	ret = ask(reload.id, json_object_to_json_string(question), answer);
+	json_object_put(question);
+	if (ret == -ENOENT || ret == -ECONNREFUSED)
+		return complain("cannot reload device %d: it has no server; bring one: ublk-bpf recover -n %d",
+				reload.id, reload.id);
+	if (ret == -EAGAIN)
+		return complain("cannot reload device %d: its server does not answer; see the system log",
+				reload.id);
+	if (ret)
+		return complain("cannot reload device %d: %s", reload.id, strerror(-ret));
+	if (answer[0])
+		return complain("cannot reload device %d: %s", reload.id, answer);
+	return 0;
+}

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: GPL-2.0
+/* ublk-bpf stats: what devices with programs do, by the second, and which way. */
+#include <argp.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include "cli.h"
+
+#define MAX_SECONDS	86400
+
+struct stats {
+	int id;			/* -1: all */
+	unsigned int interval;	/* seconds; 0: once */
+	unsigned int count;	/* 0: for ever */
+	bool json;
+};
+
+/* The last that is known of a device. */
+struct sample {
+	unsigned int id;
+	struct ublk_bpf_stats stats;
+};
+
+struct samples {
+	struct sample *all;
+	int nr;
+	double at;		/* seconds, of any clock; 0: since each was added */
+};
+
+static double now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec + ts.tv_nsec / 1e9;
+}
+
+static const struct ublk_bpf_stats *find(const struct samples *samples, unsigned int id)
+{
+	static const struct ublk_bpf_stats none;
+	int i;
+
+	for (i = 0; i < samples->nr; i++)
+		if (samples->all[i].id == id)
+			return &samples->all[i].stats;
+	return &none;
+}
+
+/* What was counted since @old, and what it is a share of. */
+struct rates {
+	double done, inlined, worker, server, failed, bytes, all;
+};
+
+static struct rates rates(const struct ublk_bpf_stats *new, const struct ublk_bpf_stats *old,
+			  double seconds)
+{
+	struct rates r = {
+		.done = (new->done - old->done) / seconds,
+		.inlined = (new->fwd_inline - old->fwd_inline) / seconds,
+		.worker = (new->fwd_worker - old->fwd_worker) / seconds,
+		.server = (new->redirected - old->redirected) / seconds,
+		.failed = (new->failed - old->failed) / seconds,
+		.bytes = (new->done_bytes + new->fwd_bytes - old->done_bytes - old->fwd_bytes) /
+			 seconds,
+	};
+
+	r.all = r.done + r.inlined + r.worker + r.server;
+	return r;
+}
+
+static void print_rates(unsigned int id, const struct rates *r)
+{
+	double all = r->all > 0 ? r->all / 100 : 1;
+
+	printf("%3u %12.0f %12.1f %7.1f %7.1f %7.1f %7.1f %10.0f\n", id, r->all, r->bytes / 1024,
+	       r->done / all, r->inlined / all, r->worker / all, r->server / all, r->failed);
+}
+
+/* @seconds: what the rates are over; 0: they are sums. */
+static void add_rates(struct json_object *json, unsigned int id, const struct rates *r,
+		      double seconds)
+{
+	const struct { const char *name; double value; } values[] = {
+		{ "seconds", seconds },
+		{ "io", r->all },
+		{ "bytes", r->bytes },
+		{ "done", r->done },
+		{ "fwd_inline", r->inlined },
+		{ "fwd_worker", r->worker },
+		{ "redirected", r->server },
+		{ "failed", r->failed },
+	};
+	struct json_object *row = json_object_new_object();
+	unsigned int i;
+
+	json_object_object_add(row, "id", json_object_new_int(id));
+	for (i = 0; i < sizeof(values) / sizeof(values[0]); i++)
+		json_object_object_add(row, values[i].name, json_object_new_double(values[i].value));
+	json_object_array_add(json, row);
+}
+
+/* What there is now of the devices wanted. Return: 0 or an exit status. */
+static int take(struct ublk_bpf_ctrl *ctrl, const struct stats *args, struct samples *samples)
+{
+	struct ublksrv_ctrl_dev_info info;
+	unsigned int *ids;
+	int nr = list_devices(&ids), i;
+
+	if (nr < 0)
+		return complain("cannot list devices: %s", strerror(-nr));
+	samples->at = now();
+	samples->nr = 0;
+	samples->all = calloc(nr + 1, sizeof(*samples->all));
+	if (!samples->all)
+		abort();
+	for (i = 0; i < nr; i++) {
+		struct sample *sample = &samples->all[samples->nr];
+
+		if (args->id >= 0 && ids[i] != (unsigned int)args->id)
+			continue;
+		/* one that goes meanwhile, or has no program, has nothing to show */
+		if (ublk_bpf_get_info(ctrl, ids[i], &info) < 0 || !(info.flags & UBLK_F_BPF) ||
+		    ublk_bpf_get_stats(ctrl, ids[i], &sample->stats) < 0)
+			continue;
+		sample->id = ids[i];
+		samples->nr++;
+	}
+	free(ids);
+	if (args->id >= 0 && !samples->nr)
+		return complain("there is no device %d that can have a program; 'ublk-bpf list' shows all",
+				args->id);
+	return 0;
+}
+
+static void show(const struct stats *args, const struct samples *new, const struct samples *old)
+{
+	/* since they were added: no time is known, so all of it */
+	double seconds = old->at > 0 ? new->at - old->at : 1;
+	struct json_object *json = args->json ? json_object_new_array() : NULL;
+	int i;
+
+	if (!json)
+		printf("%s ID %12s %12s    BPF%% INLINE%% WORKER%% SERVER%% %10s\n",
+		       old->at > 0 ? "\n" : "", old->at > 0 ? "IO/S" : "IO",
+		       old->at > 0 ? "KIB/S" : "KIB", old->at > 0 ? "FAILED/S" : "FAILED");
+	for (i = 0; i < new->nr; i++) {
+		struct rates r = rates(&new->all[i].stats, find(old, new->all[i].id), seconds);
+
+		if (json)
+			add_rates(json, new->all[i].id, &r, old->at > 0 ? seconds : 0);
+		else
+			print_rates(new->all[i].id, &r);
+	}
+	if (json)
+		print_json(json);
+	fflush(stdout);
+}
+
+static error_t stats_parse(int key, char *arg, struct argp_state *state)
+{
+	struct stats *stats = state->input;
+
+	switch (key) {
+	case 'n':
+		stats->id = parse_number(arg, 0x7fffffff, "-n");
+		return 0;
+	case 'i':
+		stats->interval = parse_count(arg, MAX_SECONDS, "-i");
+		return 0;
+	case 'c':
+		stats->count = parse_count(arg, 0x7fffffff, "-c");
+		return 0;
+	case 'j':
+		stats->json = true;
+		return 0;
+	case ARGP_KEY_ARG:
+		argp_error(state, "'%s' is one word too many", arg);
+		return 0;
+	case ARGP_KEY_END:
+		if (stats->count && !stats->interval)
+			argp_error(state, "-c needs an interval: -i SECONDS");
+		return 0;
+	}
+	return ARGP_ERR_UNKNOWN;
+}
+
+static const struct argp_option stats_options[] = {
+	{ NULL, 'n', "ID", 0, "only device number ID", 0 },
+	{ NULL, 'i', "SECONDS", 0, "again and again, what was done in the last SECONDS", 0 },
+	{ NULL, 'c', "COUNT", 0, "so often; default for ever", 0 },
+	{ "json", 'j', NULL, 0, "print JSON", 0 },
+	{}
+};
+
+static const struct argp stats_argp = {
+	.options = stats_options,
+	.parser = stats_parse,
+	.doc = "Show what devices with programs do: I/Os and KiB a second, the share of those that "
+	       "were done in BPF, that were forwarded at once (INLINE) or by a worker, and that "
+	       "went to the server, and failures. An I/O that is forwarded in several ranges "
+	       "counts as often.",
+};
+
+int cmd_stats(int argc, char **argv)
+{
+	struct stats args = { .id = -1 };
+	struct samples old = {}, new;
+	struct ublk_bpf_ctrl *ctrl;
+	unsigned int round = 0;
+	int status;
+
+	argp_parse(&stats_argp, argc, argv, 0, NULL, &args);
+	ctrl = open_control();
+	if (!ctrl)
+		return EXIT_FAILURE;
+	while (true) {
+		status = take(ctrl, &args, &new);
+		if (status)
+			break;
+		/* with an interval the first is what the next is compared with */
+		if (!args.interval || round)
+			show(&args, &new, &old);
+		free(old.all);
+		old = new;
+		if (!args.interval || (args.count && round == args.count))
+			break;
+		round++;
+		sleep(args.interval);
+	}
+	free(old.all);
+	ublk_bpf_ctrl_close(ctrl);
+	return status;
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* What has changed behind a device that is used: another size, another file. */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "internal.h"
+
+/* Let another file be the only backing: in the driver, then by the same descriptor here. */
+static int replace_backing(struct ublk_bpf_dev *dev, const struct ublk_bpf_file *file)
+{
+	__u32 flags = UBLK_BPF_SLOT_DROP_CACHE | (dev->args->buffered ? UBLK_BPF_SLOT_BUFFERED : 0);
+	unsigned int block = 1U << dev->params.basic.logical_bs_shift;
+	struct ublk_bpf_backing *old = &dev->backings[0], b = {};
+	struct stat st;
+	int ret;
+
+	if (!(dev->info.flags & UBLK_F_BPF))
+		return ublk_bpf_dev_fail(dev, -EOPNOTSUPP,
+			"it has no program, only those can change their file; delete it and add it again");
+	if (dev->nr_backings != 1)
+		return ublk_bpf_dev_fail(dev, -EINVAL,
+			"it has %u files, only the one of one can be changed", dev->nr_backings);
+	b.fd = backing_claim(dev, file->path, dev->args->read_only, &st);
+	if (b.fd < 0)
+		return b.fd;
+	ret = backing_measure(dev, file, &st, &b);
+	if (!ret && b.start != old->start)
+		ret = ublk_bpf_dev_fail(dev, -EINVAL,
+			"it would start at byte %llu, its program knows of %llu; use start=%llu",
+			b.start, old->start, old->start);
+	if (!ret && b.bytes % block)
+		ret = ublk_bpf_dev_fail(dev, -EINVAL,
+			"its %llu bytes are no multiple of the device's block size %u; use length=%llu",
+			b.bytes, block, b.bytes / block * block);
+	if (!ret) {
+		/* half of it is worse than a wait for the old one's I/O */
+		ublk_bpf_ctrl_set_timeout(dev->ctrl, 0);
+		ret = ublk_bpf_set_slot(dev->ctrl, dev->info.dev_id, 0, b.fd, flags);
+		ublk_bpf_ctrl_set_timeout(dev->ctrl, CTRL_SECONDS);
+		if (ret == -EINVAL)
+			ublk_bpf_dev_fail(dev, ret,
+				"it cannot take all that the device lets in (smaller blocks, flushes, discards); delete the device and add it again");
+		else if (ret == -ELOOP)
+			ublk_bpf_dev_fail(dev, ret,
+				"it leads back to this device, or is a stack of more than 16 devices");
+		else if (ret)
+			ublk_bpf_dev_fail(dev, ret, "the driver does not take it: %s",
+					  strerror(-ret));
+	}
+	/* the queues' threads may be using the number */
+	if (!ret && dup3(b.fd, old->fd, O_CLOEXEC) < 0)
+		ret = ublk_bpf_dev_fail(dev, -errno, "cannot change the descriptor: %s",
+					strerror(errno));
+	close(b.fd);
+	if (ret)
+		return ret;
+	b.fd = old->fd;
+	*old = b;
+	return 0;
+}
+
+/* Their size may be another one. */
+static int measure_again(struct ublk_bpf_dev *dev)
+{
+	unsigned int i;
+
+	for (i = 0; i < dev->nr_backings; i++) {
+		struct ublk_bpf_backing b = dev->backings[i];
+		struct stat st;
+		int ret;
+
+		if (fstat(b.fd, &st))
+			return ublk_bpf_dev_fail(dev, -errno, "cannot stat %s: %s",
+						 dev->args->files[i].path, strerror(errno));
+		ret = backing_measure(dev, &dev->args->files[i], &st, &b);
+		if (ret)
+			return ret;
+		dev->backings[i].bytes = b.bytes;
+	}
+	return 0;
+}
+
+int ublk_bpf_dev_reload(struct ublk_bpf_dev *dev, const struct ublk_bpf_file *file)
+{
+	struct ublk_params now;
+	int ret;
+
+	if (!dev->target->reload)
+		return ublk_bpf_dev_fail(dev, -EOPNOTSUPP,
+			"a %s device has nothing to reload; delete it and add it again",
+			dev->target->name);
+	ret = ublk_bpf_get_params(dev->ctrl, dev->info.dev_id, &now);
+	if (ret < 0)
+		return ublk_bpf_dev_fail(dev, ret, "the driver does not tell its size: %s",
+					 strerror(-ret));
+	ret = file ? replace_backing(dev, file) : measure_again(dev);
+	if (!ret)
+		ret = dev->target->reload(dev);
+	if (ret || dev->params.basic.dev_sectors == now.basic.dev_sectors)
+		return ret;
+	ret = ublk_bpf_set_disk_size(dev->ctrl, dev->info.dev_id,
+				     dev->params.basic.dev_sectors << 9);
+	if (ret == -EOPNOTSUPP)
+		ublk_bpf_dev_fail(dev, ret,
+			"it has no program, only those can change their size; delete it and add it again");
+	else if (ret)
+		ublk_bpf_dev_fail(dev, ret, "the driver does not take the new size of %llu bytes: %s",
+				  dev->params.basic.dev_sectors << 9, strerror(-ret));
+	return ret;
+}

@@ -9,6 +9,7 @@
  *	detach
  *	set		slot= fd=
  *	clear, get	slot=
+ *	size		bytes=
  *	stats		twice=1: and again with the same buffer; print=NAME: that counter
  *	unknown		a number that nobody knows
  *	add		flags=NAME[,NAME] of bpf, zoned, need_get_data, unprivileged,
@@ -43,6 +44,7 @@ union arg {
 	struct ublk_bpf_detach detach;
 	struct ublk_bpf_slot slot;
 	struct ublk_bpf_stats stats;
+	struct ublk_bpf_size size;
 	struct ublksrv_ctrl_dev_info info;
 };
 
@@ -60,6 +62,7 @@ static const struct command {
 	{ "clear",	UBLK_U_CMD_BPF_CLEAR_SLOT,	sizeof(struct ublk_bpf_slot) },
 	{ "get",	UBLK_U_CMD_BPF_GET_SLOT,	sizeof(struct ublk_bpf_slot) },
 	{ "stats",	UBLK_U_CMD_BPF_GET_STATS,	sizeof(struct ublk_bpf_stats) },
+	{ "size",	UBLK_U_CMD_BPF_SET_SIZE,	sizeof(struct ublk_bpf_size) },
 	{ "unknown",	CMD_UNKNOWN,			sizeof(struct ublk_bpf_detach) },
 	{ "add",	UBLK_U_CMD_ADD_DEV,		sizeof(struct ublksrv_ctrl_dev_info) },
 	{ "stop",	UBLK_U_CMD_STOP_DEV,		0 },
@@ -151,6 +154,8 @@ static void set_field(const struct command *cmd, const char *name, char *value)
 		twice = number;
 	else if (cmd->op == UBLK_U_CMD_BPF_GET_STATS && !strcmp(name, "print"))
 		print = value;
+	else if (cmd->op == UBLK_U_CMD_BPF_SET_SIZE && !strcmp(name, "bytes"))
+		arg->size.bytes = number;
 	else if (!strcmp(name, "slot"))
 		arg->slot.slot = number;
 	else if (!strcmp(name, "fd"))

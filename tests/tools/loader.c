@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * loader OBJECT ID [OPS]
+ * loader OBJECT ID [OPS [NEXT_ID [NEXT_OPS]]]
  *
  * Load the struct_ops map OPS (the first one) of OBJECT with the id ID, register
  * it, say "ready" and keep it until killed. Else "load ERRNO" or
  * "register ERRNO", with what libbpf and the verifier say on stderr.
+ *
+ * SIGUSR1: load it again, NEXT_OPS with NEXT_ID, and let that take over by an update of
+ * the link; say "updated" or "update ERRNO".
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,44 +28,91 @@ static int failed(const char *what)
 	return 1;
 }
 
-int main(int argc, char **argv)
-{
-	struct bpf_map *map, *ops = NULL;
+struct program {
 	struct bpf_object *obj;
-	unsigned int id;
+	struct bpf_map *ops;
+};
+
+static int load(struct program *program, const char *path, unsigned int id, const char *ops)
+{
+	struct bpf_map *map;
 	void *value;
 	size_t size;
 
-	if (argc < 3) {
-		fprintf(stderr, "loader OBJECT ID [OPS]\n");
-		return 2;
-	}
-	id = strtoul(argv[2], NULL, 0);
-	obj = bpf_object__open_file(argv[1], NULL);
-	if (!obj)
+	program->ops = NULL;
+	program->obj = bpf_object__open_file(path, NULL);
+	if (!program->obj)
 		return failed("open");
-	bpf_object__for_each_map(map, obj) {
+	bpf_object__for_each_map(map, program->obj) {
 		if (bpf_map__type(map) != BPF_MAP_TYPE_STRUCT_OPS)
 			continue;
-		if (!ops && (argc < 4 || !strcmp(bpf_map__name(map), argv[3])))
-			ops = map;
+		if (!program->ops && (!ops || !strcmp(bpf_map__name(map), ops)))
+			program->ops = map;
 		else
 			bpf_map__set_autocreate(map, false);
 	}
-	if (!ops) {
+	if (!program->ops) {
 		printf("no ops\n");
 		return 1;
 	}
 	/* ours have their id first, others' are left as they are */
-	value = bpf_map__initial_value(ops, &size);
+	value = bpf_map__initial_value(program->ops, &size);
 	if (id && value)
 		memcpy(value, &id, sizeof(id));
-	if (bpf_object__load(obj))
+	if (bpf_object__load(program->obj))
 		return failed("load");
-	if (!bpf_map__attach_struct_ops(ops))
+	return 0;
+}
+
+/* The old one is let go of as soon as the link has the new one. */
+static void update(struct bpf_link *link, struct program *program, const char *path,
+		   unsigned int id, const char *ops)
+{
+	struct program new;
+
+	if (load(&new, path, id, ops))
+		return;
+	if (bpf_link__update_map(link, new.ops)) {
+		failed("update");
+		bpf_object__close(new.obj);
+		return;
+	}
+	bpf_object__close(program->obj);
+	*program = new;
+	puts("updated");
+}
+
+int main(int argc, char **argv)
+{
+	struct program program;
+	struct bpf_link *link;
+	const char *ops = argc > 3 ? argv[3] : NULL;
+	unsigned int id;
+	sigset_t set;
+	int sig;
+
+	if (argc < 3) {
+		fprintf(stderr, "loader OBJECT ID [OPS [NEXT_ID [NEXT_OPS]]]\n");
+		return 2;
+	}
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	id = strtoul(argv[2], NULL, 0);
+	if (load(&program, argv[1], id, ops))
+		return 1;
+	link = bpf_map__attach_struct_ops(program.ops);
+	if (!link)
 		return failed("register");
 	puts("ready");
 	fflush(stdout);
-	for (;;)
-		pause();
+	if (argc > 4)
+		id = strtoul(argv[4], NULL, 0);
+	if (argc > 5)
+		ops = argv[5];
+	while (!sigwait(&set, &sig)) {
+		update(link, &program, argv[1], id, ops);
+		fflush(stdout);
+	}
+	return 1;
 }

@@ -39,14 +39,14 @@ teardown() {
 }
 
 @test "commands_for_a_missing_device_are_enodev" {
-	for command in attach detach set clear get stats; do
+	for command in attach detach set clear get stats size; do
 		is "$command $(ctrl $command 0)" "$command ENODEV"
 	done
 }
 
 @test "commands_for_a_stock_device_are_eopnotsupp" {
 	ublk-bpf add null -n 0 --server
-	for command in attach detach set clear get stats; do
+	for command in attach detach set clear get stats size; do
 		is "$command $(ctrl $command 0)" "$command EOPNOTSUPP"
 	done
 }
@@ -59,7 +59,7 @@ teardown() {
 
 @test "wrong_headers_are_einval" {
 	is "$(ctrl add 0 flags=bpf)" "ok bpf"
-	for command in attach detach set clear get stats; do
+	for command in attach detach set clear get stats size; do
 		is "$command $(ctrl $command 0 len=8)" "$command EINVAL"
 		is "$command $(ctrl $command 0 len=4095)" "$command EINVAL"
 		is "$command $(ctrl $command 0 queue=0)" "$command EINVAL"
@@ -70,7 +70,7 @@ teardown() {
 
 @test "wrong_addresses_are_efault" {
 	is "$(ctrl add 0 flags=bpf)" "ok bpf"
-	for command in attach detach set clear get stats; do
+	for command in attach detach set clear get stats size; do
 		is "$command $(ctrl $command 0 addr=null)" "$command EFAULT"
 		is "$command $(ctrl $command 0 addr=kernel)" "$command EFAULT"
 	done
@@ -87,9 +87,10 @@ teardown() {
 	is "$(ctrl attach 0 prog_id=1 flags=0x80000000)" EINVAL
 	null_blk a 16
 	for command in set clear get; do
-		is "$command $(ctrl $command 0 flags=2 9</dev/a)" "$command EINVAL"
+		is "$command $(ctrl $command 0 flags=4 9</dev/a)" "$command EINVAL"
 		is "$command $(ctrl $command 0 pad=1 9</dev/a)" "$command EINVAL"
 	done
+	is "$(ctrl set 0 fd=9 flags=2 9</dev/a)" EINVAL	# no block device is buffered
 	is "$(ctrl clear 0 flags=1)" EINVAL
 	is "$(ctrl get 0 flags=1)" EINVAL
 	is "$(ctrl clear 0 fd=1)" EINVAL
@@ -128,7 +129,7 @@ teardown() {
 
 @test "commands_without_privilege_are_eperm" {
 	is "$(ctrl add 0 flags=bpf)" "ok bpf"
-	for command in attach detach set clear get stats; do
+	for command in attach detach set clear get stats size; do
 		is "$command $(capsh --drop=cap_sys_admin -- -c "$tools/ctrl $command 0")" "$command EPERM"
 	done
 	is "$(ctrl del 0)" ok

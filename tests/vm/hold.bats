@@ -238,7 +238,7 @@ it_is() {
 	it_is "ok 8192 done=1 done_bytes=8192 held=1 order=13"
 }
 
-@test "range_of_a_held_discard_is_eopnotsupp" {
+@test "range_of_a_held_discard_that_the_backing_has_not_is_eopnotsupp" {
 	apart SERVE 0 hold_only_ops
 	held_io HOLD_KEEP discard 8192
 	is "$(act forward-keep $key 0 8192 0 "$at")" EOPNOTSUPP

@@ -124,7 +124,7 @@ sectors_and_flushes() { awk '{ print $7, $16 }' "/sys/block/$1/stat"; }
 	is "$(ublk-bpf list --json -n 9 | jq -r '.[0].files[0].path')" /dev/ublkb0
 	run ublk-bpf del -n 7
 	[ "$status" = 1 ]
-	[[ $output == *"/dev/ublkb7 is in use"* ]]
+	[[ $output == *"/dev/ublkb7 is in use: /dev/ublkb0 is on it"* ]]
 	ublk-bpf del -a
 	is "$(ublk-bpf list --json | jq length)" 0
 }

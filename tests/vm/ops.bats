@@ -388,13 +388,13 @@ object=behave
 	is "$(io /dev/ublkb0 flush 0 0 stats)" "ok 0 redirected=1"
 }
 
-@test "forwarded_discard_and_write_zeroes_are_eopnotsupp" {
+@test "forwarded_discard_that_the_backing_has_not_is_eopnotsupp" {
 	apart SERVE
 	# the block layer keeps this errno of a discard to itself
 	is "$(do_io FORWARD_ANY discard 65536)" "ok 65536 failed=1 order=13"
 	is "$(noted FORWARD_ANY 0)" -95
-	is "$(do_io FORWARD_ANY zeroes 65536)" "EOPNOTSUPP failed=1 order=13"
-	is "$(noted FORWARD_ANY 0)" -95
+	# zeroes can be written everywhere
+	is "$(do_io FORWARD_ANY zeroes 65536)" "ok 65536 fwd_worker=1 fwd_bytes=65536 order=13"
 	is "$(do_io FORWARD_ANY write 65536)" "ok 65536 fwd_inline=1 fwd_bytes=65536 order=13"
 }
 
@@ -599,4 +599,42 @@ fio_and_kill_loader() {
 	is "$(ctrl detach 0)" ok
 	is "$(io /dev/ublkb0 read $at 4096)" "ok 4096"
 	is "$(io /dev/ublkb1 read $at 4096)" ENOSPC
+}
+
+# What tracepoint $1 has told since the last time, as a regular expression.
+told() {
+	has "$(cat /sys/kernel/tracing/trace)" "ublk_bpf_$1: dev 0 queue 0 $2"
+	echo >/sys/kernel/tracing/trace
+}
+
+@test "tracepoints_tell_what_is_counted" {
+	mountpoint -q /sys/kernel/tracing || mount -t tracefs none /sys/kernel/tracing
+	echo >/sys/kernel/tracing/trace
+	apart SERVE
+	echo 1 >/sys/kernel/tracing/events/ublk_bpf/enable
+	at COMPLETE
+	io /dev/ublkb0 write "$at" 8192
+	told done "tag [0-9]+ WRITE sector $((at >> 9)) bytes 8192 res 8192"
+	at REDIRECT_ALL
+	io /dev/ublkb0 read "$at" 4096
+	told redirect "tag [0-9]+ READ sector $((at >> 9)) bytes 4096 res 0"
+	at FORWARD
+	io /dev/ublkb0 write "$at" 4096
+	told forward "tag [0-9]+ WRITE sector $((at >> 9)) off 0 bytes 4096 slot 0 pos [0-9]+ inline"
+	at COMPLETE_ENOSPC
+	io /dev/ublkb0 write "$at" 4096
+	told fail "tag [0-9]+ WRITE sector $((at >> 9)) bytes 4096 res -28"
+	at COMPLETE_TWICE
+	io /dev/ublkb0 write "$at" 4096
+	has "$(cat /sys/kernel/tracing/trace)" "ublk_bpf_misuse: dev 0 program 4711 completed an I/O twice"
+	fresh
+	apart ONCE
+	at AGAIN_COMPLETE
+	io /dev/ublkb0 write "$at" 4096
+	told rerun "tag [0-9]+ WRITE sector $((at >> 9)) bytes 4096 res 0"
+	fresh
+	ublk-bpf add null -n 0 --delay 1ms
+	io /dev/ublkb0 write 1M 4096
+	told hold "tag [0-9]+ WRITE sector 2048 bytes 4096 res 0"
+	echo 0 >/sys/kernel/tracing/events/ublk_bpf/enable
 }

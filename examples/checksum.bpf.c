@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * checksum: a filter over one backing of 64 MiB at most. Keeps a CRC of each sector that
+ * is written in a map, and fails a read that brings something else with EILSEQ:
+ *
+ *	ublk-bpf add prog -o checksum.bpf.o -f DISK
+ *
+ * Sectors that were not written since are not checked.
+ */
+#include <stdbool.h>
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+#include "ublk_bpf.bpf.h"
+
+#define EIO	5
+#define EILSEQ	84
+#define EOPNOTSUPP 95
+#define SECTOR	512
+#define SECTORS	(64 << 11)
+#define DEPTH	4096	/* the most that a queue has; for one queue */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SECTORS);
+	__type(key, __u32);
+	__type(value, __u32);	/* 0: not known */
+} sums SEC(".maps");
+
+struct sector {
+	__u8 data[SECTOR];
+};
+
+/* By tag: io_done of another I/O can come in the middle of this one's. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, DEPTH);
+	__type(key, __u32);
+	__type(value, struct sector);
+} sectors SEC(".maps");
+
+/* CRC-32C. Not static: then the verifier looks at it once, and not at each call. */
+__noinline __u32 crc(const struct sector *sector)
+{
+	__u32 sum = ~0U;
+	int i, bit;
+
+	if (!sector)
+		return 0;
+	bpf_for(i, 0, SECTOR) {
+		sum ^= sector->data[i & (SECTOR - 1)];
+		for (bit = 0; bit < 8; bit++)
+			sum = sum >> 1 ^ (sum & 1 ? 0x82f63b78 : 0);
+	}
+	return sum ?: 1;
+}
+
+/* Note the sums of what @io carries from @off on; or @check them. Return: 0 or -errno. */
+static int each_sector(struct ublk_bpf_io *io, __u64 first, __u32 off, __u32 bytes, bool check)
+{
+	__u32 tag = ublk_bpf_get_io_tag(io), at = 0;
+	struct sector *sector = bpf_map_lookup_elem(&sectors, &tag);
+	int i, err;
+
+	if (!sector)
+		return -EIO;
+	bpf_for(i, 0, bytes / SECTOR) {
+		__u32 key = first + (off + at) / SECTOR;
+		__u32 *sum = bpf_map_lookup_elem(&sums, &key);
+
+		if (!sum)
+			return -EIO;
+		err = ublk_bpf_payload_read(io, off + at, sector, SECTOR);
+		if (err)
+			return err;
+		if (!check)
+			*sum = crc(sector);
+		else if (*sum && *sum != crc(sector))
+			return -EILSEQ;
+		at += SECTOR;
+	}
+	return 0;
+}
+
+unsigned long UBLK_BPF_STRUCT_OPS(checksum_queue_io_cmd, struct ublk_bpf_io *io, unsigned int off)
+{
+	const struct ublksrv_io_desc *iod = ublk_bpf_get_iod(io);
+	int err = 0;
+
+	if (!iod)
+		return ublk_bpf_fail_io(io, -EIO);
+	switch (iod->op_flags & 0xff) {
+	case UBLK_IO_OP_WRITE:
+		err = each_sector(io, iod->start_sector, 0, iod->nr_sectors * SECTOR, false);
+		break;
+	case UBLK_IO_OP_DISCARD:
+	case UBLK_IO_OP_WRITE_ZEROES:
+		err = -EOPNOTSUPP;	/* zeroes are written instead */
+	}
+	if (!err)
+		err = ublk_bpf_forward(io, 0, iod->nr_sectors * SECTOR, 0,
+				       iod->start_sector * SECTOR);
+	return err ? ublk_bpf_fail_io(io, err) : ublk_bpf_return_val(UBLK_BPF_IO_QUEUED, 0);
+}
+
+int UBLK_BPF_STRUCT_OPS(checksum_io_done, struct ublk_bpf_io *io, unsigned int slot,
+			    unsigned int off, unsigned int bytes, int res)
+{
+	const struct ublksrv_io_desc *iod = ublk_bpf_get_iod(io);
+
+	if (!iod || res < 0 || (iod->op_flags & 0xff) != UBLK_IO_OP_READ)
+		return 0;
+	return each_sector(io, iod->start_sector, off, bytes, true);
+}
+
+char _license[] SEC("license") = "GPL";
+
+UBLK_BPF_OPS(checksum_ops,
+	.queue_io_cmd	= (void *)checksum_queue_io_cmd,
+	.io_done	= (void *)checksum_io_done,
+);

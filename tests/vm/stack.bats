@@ -1,0 +1,117 @@
+# Devices on devices: any target on any other, removed in any order, their servers dead.
+# shellcheck disable=SC2154 # tools is common.bash's
+# gate: 7.3 (what differs between kernels is in other files)
+load common
+
+setup() {
+	common_setup
+	for name in a b; do
+		null_blk $name 64 discard=1
+	done
+}
+
+teardown() {
+	local status=0
+	umount /mnt/above 2>/dev/null
+	dmsetup remove held 2>/dev/null
+	common_teardown || status=1
+	no_background
+	return $status
+}
+
+io() { "$tools/io" "$@"; }
+
+# The random list on the device on top, in memory, and by programs alone on each level.
+compared() {
+	local id
+	seeded
+	"$tools/compare" "/dev/ublkb$1" seed="$SEED" bytes=4M zeroes
+	for id in $(seq 0 "$1"); do
+		is "$(stat_of "$id" failed) $(stat_of "$id" redirected)" "0 0"
+	done
+}
+
+@test "linear_on_stripe_on_loop_does_random_operations" {
+	ublk-bpf add loop -n 0 -f /dev/a,start=1M,length=8M
+	ublk-bpf add stripe -n 1 --chunk 16k -f /dev/ublkb0 -f /dev/b,length=8M
+	ublk-bpf add linear -n 2 -f /dev/ublkb1,start=1M,length=2M -f /dev/ublkb1,start=4M,length=4M
+	compared 2
+}
+
+@test "stripe_on_linear_on_ram_does_random_operations" {
+	ublk-bpf add ram -n 0 -s 8M
+	ublk-bpf add linear -n 1 -f /dev/ublkb0,start=512k,length=2M -f /dev/b,length=2M
+	ublk-bpf add stripe -n 2 --chunk 8k -f /dev/ublkb1 -f /dev/a,length=8M
+	compared 2
+}
+
+@test "loop_on_a_file_on_stripe_on_loop_does_random_operations" {
+	ublk-bpf add loop -n 0 -f /dev/a
+	ublk-bpf add stripe -n 1 -f /dev/ublkb0 -f /dev/b
+	mkfs.ext4 -q /dev/ublkb1
+	mkdir -p /mnt/above
+	mount /dev/ublkb1 /mnt/above
+	truncate -s 16M /mnt/above/image
+	ublk-bpf add loop -n 2 -f /mnt/above/image
+	compared 2
+	ublk-bpf del -n 2
+	umount /mnt/above
+	fsck.ext4 -fn /dev/ublkb1
+}
+
+@test "servers_of_a_stack_die_and_its_io_goes_on" {
+	ublk-bpf add loop -n 0 -f /dev/a --recover wait
+	ublk-bpf add linear -n 1 -f /dev/ublkb0 -f /dev/b --recover wait
+	ublk-bpf add stripe -n 2 -f /dev/ublkb1,length=64M -f /dev/ublkb1,start=64M --recover wait
+	seeded
+	fio --name=v --filename=/dev/ublkb2 --direct=1 --ioengine=io_uring --rw=randrw --bs=4k \
+		--iodepth=16 --size=16M --verify=crc32c --verify_fatal=1 --verify_state_save=0 \
+		--time_based --runtime=8 --randseed="$SEED" >"$BATS_TEST_TMPDIR/fio" 2>&1 3>&- &
+	fio=$!
+	sleep 1
+	# shellcheck disable=SC2046
+	kill -KILL $(ublk-bpf list --json | jq '.[].server_pid')
+	wait $fio || { cat "$BATS_TEST_TMPDIR/fio"; false; }
+	for id in 0 1 2; do
+		is "$(ublk-bpf list -n $id --json | jq -r '"\(.[0].state) \(.[0].stats.failed)"')" "quiesced 0"
+		is "$(ublk-bpf recover -n $id)" /dev/ublkb$id
+	done
+	is "$(io /dev/ublkb2 write 0 4096)" "ok 4096"
+}
+
+@test "who_uses_a_device_is_named" {
+	ublk-bpf add loop -n 0 -f /dev/a
+	ublk-bpf add linear -n 1 -r -f /dev/ublkb0
+	run ublk-bpf del -n 0
+	is "$status" 1
+	has "$output" "/dev/ublkb0 is in use: /dev/ublkb1 is on it; end that, or delete it all the same: ublk-bpf del -n 0 --force"
+	ublk-bpf del -n 1
+	mkfs.ext4 -q /dev/ublkb0
+	mkdir -p /mnt/above
+	mount /dev/ublkb0 /mnt/above
+	run ublk-bpf del -n 0
+	is "$status" 1
+	has "$output" "is in use: it is mounted on /mnt/above;"
+	umount /mnt/above
+	dmsetup create held --table "0 8192 linear /dev/ublkb0 0"
+	run ublk-bpf del -n 0
+	is "$status" 1
+	has "$output" "is in use: /dev/dm-[0-9]+ is on it;"
+	dmsetup remove held
+	ublk-bpf del -n 0
+}
+
+@test "device_without_its_lower_one_fails_cleanly" {
+	ublk-bpf add loop -n 0 -f /dev/a
+	ublk-bpf add loop -n 1 -f /dev/ublkb0
+	ublk-bpf add stripe -n 2 -f /dev/ublkb1 -f /dev/b
+	is "$(io /dev/ublkb2 write 0 128k)" "ok 131072"
+	run ublk-bpf del -n 0 --force
+	has "$(io /dev/ublkb2 write 0 4096)" "EIO|ENODEV|ENXIO|EINVAL"
+	is "$(io /dev/ublkb2 write 64k 4096)" "ok 4096"	# the other half
+	# the number of one that is held by what is above is free when that is gone
+	run ublk-bpf del -n 1 --force
+	has "$output" "/dev/ublkb1 is deleted, but somebody still has it open"
+	ublk-bpf del -n 2
+	is "$(ublk-bpf list --json | jq length)" 0
+}

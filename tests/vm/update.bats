@@ -1,0 +1,121 @@
+# A program takes over from another one by an update of their link, under load.
+# shellcheck disable=SC2154 # tools, progs, background, object are others'
+load common
+load ops
+object=behave
+
+# What loader has said so often: $1 times the word $2.
+has_said() { [ "$(cat "$BATS_TEST_TMPDIR"/said.* | grep -c "^$2")" -ge "$1" ]; }
+
+# The program of $loader is replaced, for the $1th time.
+update() {
+	kill -USR1 "$loader"
+	soon has_said "$1" updated
+}
+
+verify_load() {
+	seeded
+	fio --name=v --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=randrw --bs=4k \
+		--iodepth=16 --verify=crc32c --verify_fatal=1 --verify_state_save=0 \
+		--time_based --runtime=8 --randseed="$SEED" "$@" >"$BATS_TEST_TMPDIR/fio" 2>&1 3>&- &
+	load=$!
+}
+
+# The program is replaced as long as the load lasts, which then is verified.
+updated_under_load() {
+	local times=0
+	while kill -0 $load 2>/dev/null; do
+		times=$((times + 1))
+		update $times
+	done
+	wait $load || { cat "$BATS_TEST_TMPDIR/fio"; false; }
+	[ $times -ge 3 ]
+	is "$(stat_of 0 failed)" 0
+}
+
+@test "program_is_replaced_while_it_forwards" {
+	apart SERVE
+	before=$(stat_of 0 redirected)
+	at FORWARD
+	verify_load --offset="$at" --size=1M
+	updated_under_load
+	is "$(stat_of 0 redirected)" "$before"
+}
+
+@test "program_is_replaced_while_it_redirects_and_splits" {
+	apart SERVE
+	before=$(stat_of 0 redirected)
+	at SPLIT
+	verify_load --offset="$at" --size=1M
+	updated_under_load
+	[ "$(stat_of 0 redirected)" -gt "$before" ]
+}
+
+@test "program_is_replaced_while_it_holds" {
+	object=hold
+	apart SERVE
+	# what the old one held is given back, and held by the new one
+	at HOLD_TIMER
+	seeded
+	fio --name=h --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=randwrite --bs=4k \
+		--iodepth=16 --offset="$at" --size=1M --time_based --runtime=8 \
+		--randseed="$SEED" >"$BATS_TEST_TMPDIR/fio" 2>&1 3>&- &
+	load=$!
+	updated_under_load
+	[ "$(stat_of 0 held)" -gt 0 ]
+}
+
+@test "held_io_is_the_next_programs" {
+	object=hold
+	apart SERVE
+	at HOLD_KEEP
+	io /dev/ublkb0 write "$at" 4096 >"$BATS_TEST_TMPDIR/io" 3>&- &
+	pending=$!
+	soon stat_reaches 0 held 1
+	update 1
+	# asked again
+	soon stat_reaches 0 held 2
+	kill -0 $pending
+	is "$("$tools/act" complete $((at >> 20)) 4096)" ok
+	wait $pending
+	is "$(cat "$BATS_TEST_TMPDIR/io")" "ok 4096"
+}
+
+# An update to what loader's words "$@" name is refused, and nothing has changed.
+refused_next() {
+	fresh
+	background "$tools/loader" "$progs/behave.bpf.o" 4711 behave_ops "$@"
+	loader=$background
+	background "$tools/server" 0 SERVE /dev/a
+	udevadm settle
+	is "$(ctrl attach 0 prog_id=4711)" ok
+	kill -USR1 "$loader"
+	soon has_said 1 "update EINVAL"
+	is "$(do_io COMPLETE write 4096)" "ok 4096 done=1 done_bytes=4096 order=13"
+	has "$(ctrl stats 0)" "state=1 flags=0 prog_id=4711"
+}
+
+@test "update_to_another_id_is_einval" {
+	refused_next 4712	# EINVAL
+}
+
+@test "update_to_other_callbacks_is_einval" {
+	refused_next 4711 queue_only_ops	# EINVAL
+}
+
+@test "devices_of_one_program_get_the_next_one_together" {
+	apart SERVE
+	background "$tools/server" 1 SERVE
+	is "$(ctrl attach 1 prog_id=4711)" ok
+	update 1
+	at COMPLETE
+	for id in 0 1; do
+		is "$(io /dev/ublkb$id write "$at" 4096 stats)" "ok 4096 done=1 done_bytes=4096"
+		has "$(ctrl stats $id)" "state=1"
+	done
+	kill -KILL "$loader"
+	soon has_lost 0
+	soon has_lost 1
+}
+
+has_lost() { [[ $(ctrl stats "$1") == *state=2* ]]; }

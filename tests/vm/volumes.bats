@@ -1,0 +1,221 @@
+# Volumes over several backings, and a disk in memory: each wholly in BPF.
+# shellcheck disable=SC2154 # tools is common.bash's
+load common
+
+setup() {
+	common_setup
+	for name in a b c d; do
+		null_blk $name 64 discard=1
+	done
+}
+
+teardown() {
+	local status=0
+	common_teardown || status=1
+	no_background
+	return $status
+}
+
+io() { "$tools/io" "$@"; }
+
+# The same random list on device 0 and in memory.
+compared() {
+	seeded
+	"$tools/compare" /dev/ublkb0 seed="$SEED" "$@"
+	all_in_bpf
+}
+
+all_in_bpf() {
+	is "$(stat_of 0 failed)" 0
+	is "$(stat_of 0 redirected)" 0
+}
+
+@test "linear_is_its_parts_one_after_the_other" {
+	is "$(ublk-bpf add linear -n 0 -f /dev/a,start=1M,length=2M -f /dev/b -f /dev/c,length=4k)" /dev/ublkb0
+	is "$(blockdev --getsize64 /dev/ublkb0)" $(((2 << 20) + (64 << 20) + 4096))
+	is "$(io /dev/ublkb0 write 0 4096 pattern=1)" "ok 4096"
+	is "$(io /dev/a read 1M 4096 pattern=1 from=0)" "ok 4096"
+	# over a border, twice
+	is "$(io /dev/ublkb0 write $(((2 << 20) - 4096)) 8192 pattern=2)" "ok 8192"
+	is "$(io /dev/a read $(((3 << 20) - 4096)) 4096 pattern=2 from=$(((2 << 20) - 4096)))" "ok 4096"
+	is "$(io /dev/b read 0 4096 pattern=2 from=2M)" "ok 4096"
+	is "$(io /dev/ublkb0 write 66M 4096 pattern=3)" "ok 4096"
+	is "$(io /dev/c read 0 4096 pattern=3 from=66M)" "ok 4096"
+	is "$(io /dev/ublkb0 flush 0 0)" "ok 0"
+	all_in_bpf
+}
+
+@test "linear_takes_parts_of_one_disk" {
+	ublk-bpf add linear -n 0 -f /dev/a,start=8M,length=1M -f /dev/a,start=1M,length=1M
+	is "$(io /dev/ublkb0 write 1020k 8192 pattern=1)" "ok 8192"
+	is "$(io /dev/a read $(((9 << 20) - 4096)) 4096 pattern=1 from=1020k)" "ok 4096"
+	is "$(io /dev/a read 1M 4096 pattern=1 from=1M)" "ok 4096"
+	ublk-bpf del -n 0
+	run ublk-bpf add linear -n 0 -f /dev/b -f /dev/a,start=1M,length=1M -f /dev/a,start=1536k
+	is "$status" 1
+	has "$output" "/dev/a: it is named twice, and bytes 1572864 to 2097151 are in both parts"
+	run ublk-bpf add stripe -n 0 -f /dev/a -f /dev/a
+	is "$status" 1
+	has "$output" "/dev/a: it is named twice"
+}
+
+@test "linear_does_random_operations" {
+	ublk-bpf add linear -n 0 -f /dev/a,length=1536k -f /dev/b,start=512,length=2560k -f /dev/c,length=4M
+	compared zeroes
+}
+
+@test "stripe_goes_round_its_backings" {
+	ublk-bpf add stripe -n 0 --chunk 16k -f /dev/a -f /dev/b,start=1M -f /dev/c
+	is "$(blockdev --getsize64 /dev/ublkb0)" $((63 * 3 << 20))
+	is "$(io /dev/ublkb0 write 0 64k pattern=1)" "ok 65536"
+	is "$(io /dev/a read 0 16k pattern=1 from=0)" "ok 16384"
+	is "$(io /dev/b read 1M 16k pattern=1 from=16k)" "ok 16384"
+	is "$(io /dev/c read 0 16k pattern=1 from=32k)" "ok 16384"
+	is "$(io /dev/a read 16k 16k pattern=1 from=48k)" "ok 16384"
+	is "$(io /dev/ublkb0 flush 0 0)" "ok 0"
+	all_in_bpf
+}
+
+@test "stripe_does_random_operations" {
+	ublk-bpf add stripe -n 0 --chunk 16k -f /dev/a -f /dev/b,start=1M -f /dev/c -f /dev/d
+	compared zeroes bytes=8M
+	# discards of any size are one piece a backing
+	udevadm settle
+	is "$(io /dev/ublkb0 discard 0 32M stats)" "ok 33554432 fwd_inline=4 fwd_bytes=33554432"
+	is "$(io /dev/ublkb0 read 0 1M)" "ok 1048576"
+}
+
+@test "loop_does_random_operations_on_a_disk" {
+	ublk-bpf add loop -n 0 -f /dev/a
+	compared zeroes bytes=8M
+}
+
+@test "loop_does_random_operations_on_files" {
+	mkdir -p /mnt/below
+	for fs in ext4 xfs tmpfs; do
+		case $fs in
+		tmpfs) mount -t tmpfs none /mnt/below ;;
+		*)
+			null_blk fs 512
+			"mkfs.$fs" -q /dev/fs
+			mount /dev/fs /mnt/below
+			;;
+		esac
+		truncate -s 16M /mnt/below/image
+		ublk-bpf add loop -n 0 -f /mnt/below/image
+		compared zeroes bytes=8M ops=500
+		ublk-bpf del -n 0
+		umount /mnt/below
+		[ $fs = tmpfs ] || no_null_blk fs
+	done
+}
+
+@test "zeroes_are_written_where_a_disk_has_no_command_for_it" {
+	ublk-bpf add loop -n 0 -f /dev/a
+	is "$(cat /sys/block/a/queue/write_zeroes_max_bytes)" 0
+	is "$(io /dev/ublkb0 write 1M 64k pattern=5)" "ok 65536"
+	is "$(io /dev/ublkb0 zeroes 1M 64k)" "ok 65536"
+	is "$(io /dev/a read 1M 64k)" "ok 65536"
+	stat_reaches 0 fwd_worker 1
+	all_in_bpf
+}
+
+@test "disk_without_discard_makes_a_device_without" {
+	null_blk e 64
+	ublk-bpf add loop -n 0 -f /dev/e
+	is "$(cat /sys/block/ublkb0/queue/discard_max_bytes)" 0
+	ublk-bpf add linear -n 1 -f /dev/a -f /dev/ublkb0
+	is "$(cat /sys/block/ublkb1/queue/discard_max_bytes)" 0
+	ublk-bpf del -n 1
+	ublk-bpf add loop -n 1 -f /dev/a
+	[ "$(cat /sys/block/ublkb1/queue/discard_max_bytes)" -gt 0 ]
+	# and takes none in its place
+	is "$("$tools/ctrl" set 1 slot=0 fd=9 9<>/dev/ublkb0)" EINVAL
+}
+
+@test "ram_does_random_operations" {
+	ublk-bpf add ram -n 0 -s 8M
+	compared zeroes
+	is "$(io /dev/ublkb0 write 512 512 pattern=1)" "ok 512"
+	is "$(io /dev/ublkb0 read 512 512 pattern=1)" "ok 512"
+}
+
+@test "servers_do_the_same_as_programs" {
+	for words in "linear -f /dev/a,length=1M -f /dev/b,length=3M" "stripe -f /dev/a -f /dev/b -f /dev/c" "loop -f /dev/a"; do
+		# shellcheck disable=SC2086
+		ublk-bpf add -n 0 --server $words
+		seeded
+		"$tools/compare" /dev/ublkb0 seed="$SEED" bytes=4M ops=300 zeroes
+		ublk-bpf del -n 0
+	done
+}
+
+@test "wrong_volumes_are_refused_with_a_sentence" {
+	run ublk-bpf add stripe -f /dev/a
+	is "$status" 1
+	has "$output" "1 files are given; name 2 to 16 by -f"
+	run ublk-bpf add stripe -f /dev/a -f /dev/b --chunk 48k
+	is "$status" 1
+	has "$output" "a chunk is a power of two from 4k to 512M; use --chunk 64k"
+	run ublk-bpf add stripe -f /dev/a,length=16k -f /dev/b
+	is "$status" 1
+	has "$output" "smaller than a chunk of 65536 bytes"
+	run ublk-bpf add linear
+	is "$status" 1
+	has "$output" "0 files are given; name 1 to 16 by -f"
+	run ublk-bpf add linear -f /dev/a,length=512 -f /dev/no_such_disk
+	is "$status" 1
+	has "$output" "there is no such file"
+	run ublk-bpf add ram -s 16T
+	is "$status" 1
+	has "$output" "at most 8T can be had"
+}
+
+@test "checksum_example_finds_what_was_changed_below" {
+	local object=$BATS_TEST_TMPDIR/checksum.bpf.o
+	clang -O2 -g -target bpf -Iinclude "-I/usr/include/$(uname -m)-linux-gnu" \
+		-c examples/checksum.bpf.c -o "$object"
+	ublk-bpf add prog -n 0 -o "$object" -f /dev/a
+	is "$(io /dev/ublkb0 write 1M 64k pattern=1)" "ok 65536"
+	is "$(io /dev/ublkb0 read 1M 64k pattern=1)" "ok 65536"
+	# a sector changes behind its back
+	is "$(io /dev/a write $(((1 << 20) + 8192)) 512 pattern=2)" "ok 512"
+	is "$(io /dev/ublkb0 read 1M 64k pattern=1)" EILSEQ
+	is "$(io /dev/ublkb0 read 1M 8192 pattern=1)" "ok 8192"
+	is "$(io /dev/ublkb0 write $(((1 << 20) + 8192)) 512 pattern=1)" "ok 512"
+	is "$(io /dev/ublkb0 read 1M 64k pattern=1)" "ok 65536"
+}
+
+@test "polled_io_is_refused_as_by_any_disk_without" {
+	null_blk polled 64 poll_queues=1
+	ublk-bpf add loop -n 0 -f /dev/polled
+	is "$(cat /sys/block/ublkb0/queue/io_poll)" 0
+	words="--filename=/dev/ublkb0 --direct=1 --rw=read --bs=4k --size=1M --hipri"
+	# shellcheck disable=SC2086
+	run fio --name=p --ioengine=io_uring $words
+	[ "$status" -ne 0 ]
+	has "$output" "Operation not supported"
+	# who only prefers it, does without
+	# shellcheck disable=SC2086
+	fio --name=p --ioengine=pvsync2 $words
+	all_in_bpf
+}
+
+@test "stats_show_what_was_done_and_which_way" {
+	ublk-bpf add loop -n 0 -f /dev/a
+	ublk-bpf add null -n 1
+	udevadm settle
+	fio --direct=1 --ioengine=io_uring --rw=randread --bs=4k --iodepth=8 --time_based \
+		--runtime=5 --size=64M --name=l --filename=/dev/ublkb0 --name=n --filename=/dev/ublkb1 \
+		>"$BATS_TEST_TMPDIR/fio" 2>&1 3>&- &
+	load=$!
+	sleep 1
+	ublk-bpf stats -i 1 -c 2 --json >"$BATS_TEST_TMPDIR/stats"
+	ublk-bpf stats -i 1 -c 1 >"$BATS_TEST_TMPDIR/table"
+	wait $load
+	# of each second all of one device's went one way
+	is "$(jq -s '.[-1] | map(select(.io > 0 and .redirected == 0 and .failed == 0)) | length' "$BATS_TEST_TMPDIR/stats")" 2
+	is "$(jq -s '.[-1][0] | .io == .fwd_inline and .bytes == .io * 4096' "$BATS_TEST_TMPDIR/stats")" true
+	has "$(cat "$BATS_TEST_TMPDIR/table")" "^ +0 +[0-9]+ +[0-9.]+ +0.0 +100.0 +0.0 +0.0 +0$"
+	has "$(cat "$BATS_TEST_TMPDIR/table")" "^ +1 +[0-9]+ +[0-9.]+ +100.0 +0.0 +0.0 +0.0 +0$"
+}

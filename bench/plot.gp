@@ -2,9 +2,9 @@
 # figures.* and bars.* in dir, from the plot-*.tsv that bench/report wrote there.
 
 if (format eq "svg") {
-	set terminal svg size 1200, 900 font "DejaVu Sans,13" background "white"
+	set terminal svg size 1200, 1200 font "DejaVu Sans,13" background "white"
 } else {
-	set terminal pngcairo size 1200, 900 font "DejaVu Sans,10" background "white"
+	set terminal pngcairo size 1200, 1200 font "DejaVu Sans,10" background "white"
 }
 set style fill solid 0.85 noborder
 set grid xtics linecolor "#dddddd"
@@ -20,22 +20,25 @@ colour(label) = strstrt(label, "BPF") + strstrt(label, "our") ? 0x2a7f62 : 0x9aa
 number(x) = x >= 100 ? sprintf("%.0f", x) : x >= 10 ? sprintf("%.1f", x) : sprintf("%.2f", x)
 
 set output dir . "/figures." . format
-set multiplot layout 3, 2 title heading . "\n{/*0.8 median of each device, lines from min to max}" margins 0.19, 0.95, 0.05, 0.88 spacing 0.25, 0.11
-do for [i = 1:6] {
-	file = dir . "/plot-" . word("depth1-us depth32-cpu_us depth32-iops jobs2-cpu_us jobs2-iops depth32w-iops", i) . ".tsv"
+set multiplot layout 4, 2 title heading . "\n{/*0.8 median of each device, lines from min to max}" margins 0.19, 0.95, 0.04, 0.91 spacing 0.25, 0.08
+do for [i = 1:8] {
+	logarithmic = i == 1 || i == 7
+	file = dir . "/plot-" . word("depth1-us depth32-cpu_us depth32-iops jobs2-cpu_us jobs2-iops depth32w-iops volumes1-us volumes32-iops", i) . ".tsv"
 	if (i == 1) { set title "depth 1: us an I/O (log scale; less is better)" }
 	if (i == 2) { set title "depth 32: us of CPU an I/O (less is better)" }
 	if (i == 3) { set title "depth 32: k IOPS (more is better)" }
 	if (i == 4) { set title "two jobs: us of CPU an I/O (less is better)" }
 	if (i == 5) { set title "two jobs on two queues, depth 32: k IOPS (more is better)" }
 	if (i == 6) { set title "depth 32, write: k IOPS (more is better)" }
-	unit = i == 3 || i >= 5 ? 1000.0 : 1.0
+	if (i == 7) { set title "volumes, depth 1: us an I/O (log scale; less is better)" }
+	if (i == 8) { set title "volumes, depth 32: k IOPS (more is better)" }
+	unit = i == 3 || i == 5 || i == 6 || i == 8 ? 1000.0 : 1.0
 	set xrange [*:*]
 	set yrange [*:*]
 	stats file using ($5 / unit) nooutput
-	from = i == 1 ? 1 : 0
-	if (i == 1) { set logscale x } else { unset logscale x }
-	set xrange [from : i == 1 ? STATS_max * 3 : STATS_max * 1.15]
+	from = logarithmic ? 1 : 0
+	if (logarithmic) { set logscale x } else { unset logscale x }
+	set xrange [from : logarithmic ? STATS_max * 3 : STATS_max * 1.15]
 	set yrange [-0.6 : STATS_records - 0.4]
 	plot file using (from):1:(from):($3 / unit):($1 - 0.35):($1 + 0.35):(colour(strcol(2))):ytic(2) \
 			with boxxyerror linecolor rgb variable, \

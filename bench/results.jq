@@ -9,10 +9,15 @@ $tables[0] as $tables
 | ($lines | map(select(.kernel))[0]) as $machine
 | ($lines | map(select(.device))) as $measured
 
+# what a device took in a round, or each of the further ones of a difference
+| def taken($name): $tables.differences[$name] as $d
+	| if $d then (.[$d[0]] - .[$d[1]]) / $d[2] else .[$name] end;
+def label($name): $tables.devices[$name] // $tables.differences[$name][3];
+
 # ours / peer in every round
-| def ratios($ours; $peer; $workload; $quantity):
+def ratios($ours; $peer; $workload; $quantity):
 	$measured | map(select(.workload == $workload)) | group_by(.round)
-	| map((map({ (.device): .[$quantity] }) | add) | .[$ours] / .[$peer]);
+	| map((map({ (.device): .[$quantity] }) | add) | taken($ours) / taken($peer));
 
 {
 	machine: ($machine + { host_cpus: $cpus, host_cpus_busy_otherwise: $noise }),
@@ -33,8 +38,8 @@ $tables[0] as $tables
 		| ratios($ours; $peer; $workload; $quantity) as $per_round
 		| ($per_round | spread) as $ratio
 		| {
-			ours: $ours, ours_label: $tables.devices[$ours],
-			peer: $peer, peer_label: $tables.devices[$peer],
+			ours: $ours, ours_label: label($ours),
+			peer: $peer, peer_label: label($peer),
 			workload: $workload, workload_label: $tables.workloads[$workload],
 			quantity: $quantity
 		} + $ratio + {

@@ -19,7 +19,10 @@ def panels: [
 	["depth32", "iops", "depth 32, one job, read"],
 	["jobs2", "iops", "depth 32, two jobs on two queues, read"],
 	["depth1w", "us", "depth 1, one job, write"],
-	["depth32w", "iops", "depth 32, one job, write"]
+	["depth32w", "iops", "depth 32, one job, write"],
+	["volumes1", "us", "volumes, depth 1, one job, read"],
+	["volumes32", "iops", "volumes, depth 32, one job, read"],
+	["volumes2", "iops", "volumes, depth 32, two jobs on two queues, read"]
 ][];
 
 . as $all | .machine as $m

@@ -13,7 +13,6 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
-#include <linux/falloc.h>
 #include <linux/fs.h>
 #include "internal.h"
 
@@ -127,14 +126,6 @@ static unsigned int probe_block(int fd)
 	return found;
 }
 
-/* Can it have holes? Beyond all data one is made in vain. */
-static bool has_holes(int fd, const struct stat *st)
-{
-	off_t end = (st->st_size / st->st_blksize + 1) * st->st_blksize;
-
-	return !fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, end, st->st_blksize);
-}
-
 /* A number of a block device's queue, which a partition shares with its disk; 0: none. */
 static unsigned long long queue_limit(const struct stat *st, const char *name)
 {
@@ -174,6 +165,8 @@ static int measure_file(struct ublk_bpf_backing *b, bool buffered, const struct 
 	if (b->logical_block && b->logical_block < 512)
 		b->logical_block = 512;
 	b->physical_block = st->st_blksize;
+	/* a file system that cannot make holes says so: trying would change the file's times */
+	b->discard_unit = st->st_blksize;
 	return 0;
 }
 
@@ -305,8 +298,6 @@ static int open_backing(struct ublk_bpf_dev *dev, const struct ublk_bpf_file *fi
 	if (b.fd < 0)
 		return b.fd;
 	ret = backing_measure(dev, file, &st, &b);
-	if (!ret && !b.is_block && has_holes(b.fd, &st))
-		b.discard_unit = st.st_blksize;
 	if (!ret && !read_only)
 		ret = check_overlap(dev, &b, &st);
 	if (ret) {

@@ -232,7 +232,12 @@ bpf_objects() {
 	ublk-bpf del -n 0
 	sleep 1
 	before=$(bpf_objects)
-	users=$(cat /sys/module/ublk_drv/refcnt)
+	users=0		# the most there are: the bystander opens and closes
+	for _ in $(seq 30); do
+		now=$(cat /sys/module/ublk_drv/refcnt)
+		[ "$now" -le $users ] || users=$now
+		sleep 0.1
+	done
 	for round in $(rounds 8 300); do
 		case $((RANDOM % 3)) in
 		0) words=(null) ;;
@@ -248,7 +253,7 @@ bpf_objects() {
 		sleep 0.2
 	done
 	is "$(bpf_objects)" "$before"
-	for _ in $(seq 50); do	# the bystander opens and closes, too
+	for _ in $(seq 50); do
 		[ "$(cat /sys/module/ublk_drv/refcnt)" -gt "$users" ] || break
 		sleep 0.2
 	done

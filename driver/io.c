@@ -503,13 +503,24 @@ bool ublk_bpf_do_complete_rq(struct request *rq, int *res)
 	return false;
 }
 
-/* See ublk_bpf_is_away(). Context: any. */
+/*
+ * See ublk_bpf_is_away(). What queue_rq asks a program about now is not with the server
+ * either: who cancels has marked the queues and waited for the queue_rq that had not seen
+ * it, and a later one keeps from the server what is redirected. Context: any.
+ */
 bool ublk_bpf_do_is_away(const struct ublk_bpf_queue *q, unsigned int tag)
 {
+	unsigned long flags;
+
 	if (READ_ONCE(q->dev->alone))
 		return true;
 	/* a requeue with a scheduler takes the tag away */
-	return tag < q->dev->depth && READ_ONCE(q->tags[tag].io.flags) & BIT(UBLK_BPF_IO_F_AWAY);
+	if (tag >= q->dev->depth)
+		return false;
+	flags = READ_ONCE(q->tags[tag].io.flags);
+	return flags & BIT(UBLK_BPF_IO_F_AWAY) ||
+	       (flags & (BIT(UBLK_BPF_IO_F_OWNED) | BIT(UBLK_BPF_IO_F_SERVER))) ==
+	       BIT(UBLK_BPF_IO_F_OWNED);
 }
 
 /*

@@ -107,8 +107,11 @@ void daemon_report_failure(int report_fd, const char *text);
 /* Does a device of ours lie on it, or on a partition of it? If so, a clause about that. */
 bool find_upper(unsigned int id, char *text, size_t size);
 
-/* A clause about who uses the device, that who is to end that will understand. */
-void find_user(unsigned int id, char *text, size_t size);
+/*
+ * A clause about who uses the device, that who is to end that will understand.
+ * Return: false if it is nobody with a name; then the clause says how to look.
+ */
+bool find_user(unsigned int id, char *text, size_t size);
 
 /* reload.c */
 

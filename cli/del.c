@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * ublk-bpf del: delete devices, server alive or not. Takes at most a minute a
- * device: CLAIM + STOP + KILLED + DELETE seconds.
+ * device: SETTLE + CLAIM + STOP + KILLED + DELETE seconds.
  */
 #include <argp.h>
 #include <dirent.h>
@@ -15,6 +15,7 @@
 #include <unistd.h>
 #include "cli.h"
 
+#define SETTLE_SECONDS	5
 #define CLAIM_SECONDS	5
 #define STOP_SECONDS	10
 #define KILLED_SECONDS	15
@@ -110,6 +111,23 @@ static bool claim_disk(struct claim *claim, unsigned int id)
 	return !claim_wait(claim) || claim->fd != -EBUSY;
 }
 
+/*
+ * As claim_disk(), false also if another device is on it. Who holds it without a name
+ * may be a device that has just gone: its files are closed a moment later.
+ */
+static bool claim_unused_disk(struct claim *claim, unsigned int id)
+{
+	time_t until = time(NULL) + SETTLE_SECONDS;
+	char user[512];
+
+	while (!claim_disk(claim, id)) {
+		if (find_user(id, user, sizeof(user)) || time(NULL) >= until)
+			return false;
+		usleep(100 * 1000);
+	}
+	return !find_upper(id, user, sizeof(user));
+}
+
 static void unclaim_disk(struct claim *claim)
 {
 	if (claim_wait(claim) && claim->fd >= 0)
@@ -187,13 +205,13 @@ static void forget(unsigned int id)
 static int delete(struct ublk_bpf_ctrl *ctrl, unsigned int id, bool force, bool patient)
 {
 	struct claim claim;
-	bool is_free;
 	char user[512];
 	int ret;
 
 	/* readers do not hold it, but would miss it */
-	is_free = claim_disk(&claim, id) && !find_upper(id, user, sizeof(user));
-	if (!is_free && !force) {
+	if (force) {
+		claim_disk(&claim, id);
+	} else if (!claim_unused_disk(&claim, id)) {
 		unclaim_disk(&claim);
 		if (patient)
 			return STATUS_BUSY;

@@ -106,12 +106,14 @@ bool find_upper(unsigned int id, char *text, size_t size)
 	return found;
 }
 
-void find_user(unsigned int id, char *text, size_t size)
+bool find_user(unsigned int id, char *text, size_t size)
 {
 	char name[32];
 
 	snprintf(name, sizeof(name), "ublkb%u", id);
-	if (!find_mount(name, text, size) && !find_upper(id, text, size) &&
-	    !find_holders(name, text, size))
-		snprintf(text, size, "somebody holds it, see fuser /dev/%s", name);
+	if (find_mount(name, text, size) || find_upper(id, text, size) ||
+	    find_holders(name, text, size))
+		return true;
+	snprintf(text, size, "somebody holds it, see fuser /dev/%s", name);
+	return false;
 }

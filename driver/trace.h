@@ -20,25 +20,32 @@
 		{ REQ_OP_DISCARD,	"DISCARD" },	\
 		{ REQ_OP_WRITE_ZEROES,	"WRITE_ZEROES" })
 
-/* What all of them tell of an I/O, and one number of their own. */
+/* What is told of every I/O. */
+#define UBLK_BPF_TRACE_FIELDS		\
+	__field(int,	dev_id)		\
+	__field(u32,	queue)		\
+	__field(int,	tag)		\
+	__field(u32,	op)		\
+	__field(u64,	sector)
+
+#define UBLK_BPF_TRACE_ASSIGN					\
+	__entry->dev_id	= dev_id;				\
+	__entry->queue	= rq->mq_hctx->queue_num;		\
+	__entry->tag	= rq->tag;				\
+	__entry->op	= req_op(rq);				\
+	__entry->sector	= blk_rq_pos(rq)
+
+/* And one number of their own. */
 DECLARE_EVENT_CLASS(ublk_bpf_io,
 	TP_PROTO(int dev_id, const struct request *rq, int res),
 	TP_ARGS(dev_id, rq, res),
 	TP_STRUCT__entry(
-		__field(int,	dev_id)
-		__field(u32,	queue)
-		__field(int,	tag)
-		__field(u32,	op)
-		__field(u64,	sector)
+		UBLK_BPF_TRACE_FIELDS
 		__field(u32,	bytes)
 		__field(int,	res)
 	),
 	TP_fast_assign(
-		__entry->dev_id	= dev_id;
-		__entry->queue	= rq->mq_hctx->queue_num;
-		__entry->tag	= rq->tag;
-		__entry->op	= req_op(rq);
-		__entry->sector	= blk_rq_pos(rq);
+		UBLK_BPF_TRACE_ASSIGN;
 		__entry->bytes	= blk_rq_bytes(rq);
 		__entry->res	= res;
 	),
@@ -73,11 +80,7 @@ TRACE_EVENT(ublk_bpf_forward,
 		 bool worker),
 	TP_ARGS(dev_id, rq, off, bytes, slot, pos, worker),
 	TP_STRUCT__entry(
-		__field(int,	dev_id)
-		__field(u32,	queue)
-		__field(int,	tag)
-		__field(u32,	op)
-		__field(u64,	sector)
+		UBLK_BPF_TRACE_FIELDS
 		__field(u32,	off)
 		__field(u32,	bytes)
 		__field(u32,	slot)
@@ -85,11 +88,7 @@ TRACE_EVENT(ublk_bpf_forward,
 		__field(bool,	worker)
 	),
 	TP_fast_assign(
-		__entry->dev_id	= dev_id;
-		__entry->queue	= rq->mq_hctx->queue_num;
-		__entry->tag	= rq->tag;
-		__entry->op	= req_op(rq);
-		__entry->sector	= blk_rq_pos(rq);
+		UBLK_BPF_TRACE_ASSIGN;
 		__entry->off	= off;
 		__entry->bytes	= bytes;
 		__entry->slot	= slot;

@@ -142,6 +142,29 @@ static __always_inline unsigned long ublk_bpf_fail_io(struct ublk_bpf_io *io, in
 	return ublk_bpf_return_val(UBLK_BPF_IO_CONTINUE, 0);
 }
 
+/*
+ * What a callback is to return when it forwards: @ret > 0 bytes from its offset on, to
+ * be asked for the rest; 0: all of it; or it failed.
+ */
+static __always_inline unsigned long ublk_bpf_answer(struct ublk_bpf_io *io, int ret)
+{
+	if (ret < 0)
+		return ublk_bpf_fail_io(io, ret);
+	if (ret)
+		return ublk_bpf_return_val(UBLK_BPF_IO_CONTINUE, ret);
+	return ublk_bpf_return_val(UBLK_BPF_IO_QUEUED, 0);
+}
+
+/* Forward a flush to slots 0 to @nr - 1, 16 at most. Return: 0 or a negative errno. */
+static __always_inline int ublk_bpf_forward_flush(struct ublk_bpf_io *io, __u32 nr)
+{
+	int err = 0;
+
+	for (__u32 slot = 0; slot < 16 && slot < nr && !err; slot++)
+		err = ublk_bpf_forward(io, 0, 0, slot, 0);
+	return err;
+}
+
 #define UBLK_BPF_STRUCT_OPS(name, args...) SEC("struct_ops/" #name) BPF_PROG(name, ##args)
 
 /*

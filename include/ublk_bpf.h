@@ -474,6 +474,33 @@ unsigned int ublk_bpf_dev_nr_backings(const struct ublk_bpf_dev *dev);
 int ublk_bpf_backing_io(const struct ublk_bpf_backing *backing,
 			const struct ublksrv_io_desc *iod, void *buf);
 
+/**
+ * struct ublk_bpf_piece - a part of an I/O that lies in one piece on one backing
+ * @backing:	number of the backing
+ * @pos:	its first byte there, from the backing's @start
+ * @bytes:	how long it is
+ */
+struct ublk_bpf_piece {
+	unsigned int backing;
+	__u64 pos;
+	__u32 bytes;
+};
+
+/**
+ * ublk_bpf_dev_io_by_pieces() - a handle_io over several backings
+ * @dev:	device
+ * @iod:	the I/O; a flush goes to each backing
+ * @buf:	its data
+ * @map:	says where byte @pos of the device is; makes @piece->bytes, what is left of
+ *		the I/O, less where that is not in one piece
+ *
+ * Return: bytes done or a negative errno.
+ */
+int ublk_bpf_dev_io_by_pieces(struct ublk_bpf_dev *dev, const struct ublksrv_io_desc *iod,
+			      void *buf,
+			      void (*map)(struct ublk_bpf_dev *dev, __u64 pos,
+					  struct ublk_bpf_piece *piece));
+
 #ifdef __cplusplus
 }
 #endif

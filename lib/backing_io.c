@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-/* An I/O that no program does, on a backing: by its server. */
+/* An I/O that no program does, on its backings: by its server. */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -93,4 +93,42 @@ int ublk_bpf_backing_io(const struct ublk_bpf_backing *backing,
 	default:
 		return -EOPNOTSUPP;
 	}
+}
+
+static int flush_backings(struct ublk_bpf_dev *dev, const struct ublksrv_io_desc *iod)
+{
+	unsigned int i;
+	int ret = 0, one;
+
+	for (i = 0; i < ublk_bpf_dev_nr_backings(dev); i++) {
+		one = ublk_bpf_backing_io(ublk_bpf_dev_backing(dev, i), iod, NULL);
+		ret = ret ? ret : one;
+	}
+	return ret;
+}
+
+int ublk_bpf_dev_io_by_pieces(struct ublk_bpf_dev *dev, const struct ublksrv_io_desc *iod,
+			      void *buf,
+			      void (*map)(struct ublk_bpf_dev *dev, __u64 pos,
+					  struct ublk_bpf_piece *piece))
+{
+	__u32 bytes = iod->nr_sectors << 9, done = 0;
+	int ret;
+
+	if (ublksrv_get_op(iod) == UBLK_IO_OP_FLUSH)
+		return flush_backings(dev, iod);
+	while (done < bytes) {
+		struct ublk_bpf_piece piece = { .bytes = bytes - done };
+		struct ublksrv_io_desc part = *iod;
+
+		map(dev, (iod->start_sector << 9) + done, &piece);
+		part.start_sector = piece.pos >> 9;
+		part.nr_sectors = piece.bytes >> 9;
+		ret = ublk_bpf_backing_io(ublk_bpf_dev_backing(dev, piece.backing), &part,
+					  (char *)buf + done);
+		if (ret < 0)
+			return ret;
+		done += ret;
+	}
+	return done;
 }

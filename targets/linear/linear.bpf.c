@@ -26,19 +26,9 @@ static int linear_forward(struct ublk_bpf_io *io, const struct ublksrv_io_desc *
 	return ublk_bpf_forward(io, off, bytes, nr, pos + parts[nr].shift) ?: (int)bytes;
 }
 
-static int linear_flush(struct ublk_bpf_io *io)
-{
-	int err = 0;
-
-	for (__u32 slot = 0; slot < LINEAR_MAX_PARTS && slot < nr_parts && !err; slot++)
-		err = ublk_bpf_forward(io, 0, 0, slot, 0);
-	return err;
-}
-
 unsigned long UBLK_BPF_STRUCT_OPS(linear_queue_io_cmd, struct ublk_bpf_io *io, unsigned int off)
 {
 	const struct ublksrv_io_desc *iod = ublk_bpf_get_iod(io);
-	int ret = -EOPNOTSUPP;
 
 	if (!iod)
 		return ublk_bpf_fail_io(io, -EIO);
@@ -47,17 +37,12 @@ unsigned long UBLK_BPF_STRUCT_OPS(linear_queue_io_cmd, struct ublk_bpf_io *io, u
 	case UBLK_IO_OP_WRITE:
 	case UBLK_IO_OP_DISCARD:
 	case UBLK_IO_OP_WRITE_ZEROES:
-		ret = linear_forward(io, iod, off);
-		if (ret > 0)
-			return ublk_bpf_return_val(UBLK_BPF_IO_CONTINUE, ret);
-		break;
+		return ublk_bpf_answer(io, linear_forward(io, iod, off));
 	case UBLK_IO_OP_FLUSH:
-		ret = linear_flush(io);
-		break;
+		return ublk_bpf_answer(io, ublk_bpf_forward_flush(io, nr_parts));
+	default:
+		return ublk_bpf_fail_io(io, -EOPNOTSUPP);
 	}
-	if (ret)
-		return ublk_bpf_fail_io(io, ret);
-	return ublk_bpf_return_val(UBLK_BPF_IO_QUEUED, 0);
 }
 
 char _license[] SEC("license") = "GPL";

@@ -71,41 +71,20 @@ static void linear_close_program(struct ublk_bpf_dev *dev)
 	linear->skel = NULL;
 }
 
-static int flush_all(struct ublk_bpf_dev *dev, const struct ublksrv_io_desc *iod)
+static void linear_map(struct ublk_bpf_dev *dev, __u64 pos, struct ublk_bpf_piece *piece)
 {
-	unsigned int i;
-	int ret = 0, one;
+	const struct linear *linear = ublk_bpf_dev_priv(dev);
+	__u32 nr = linear_find(linear->parts, pos);
 
-	for (i = 0; i < ublk_bpf_dev_nr_backings(dev); i++) {
-		one = ublk_bpf_backing_io(ublk_bpf_dev_backing(dev, i), iod, NULL);
-		ret = ret ? ret : one;
-	}
-	return ret;
+	piece->backing = nr;
+	piece->pos = pos + linear->parts[nr].shift - ublk_bpf_dev_backing(dev, nr)->start;
+	piece->bytes = linear_bytes(&linear->parts[nr], pos, piece->bytes);
 }
 
 static int linear_handle_io(struct ublk_bpf_dev *dev, unsigned int queue, unsigned int tag,
 			    const struct ublksrv_io_desc *iod, void *buf)
 {
-	struct linear *linear = ublk_bpf_dev_priv(dev);
-	__u32 bytes = iod->nr_sectors << 9, done = 0;
-
-	if (ublksrv_get_op(iod) == UBLK_IO_OP_FLUSH)
-		return flush_all(dev, iod);
-	while (done < bytes) {
-		__u64 pos = (iod->start_sector << 9) + done;
-		__u32 nr = linear_find(linear->parts, pos);
-		const struct ublk_bpf_backing *b = ublk_bpf_dev_backing(dev, nr);
-		struct ublksrv_io_desc piece = *iod;
-		int ret;
-
-		piece.nr_sectors = linear_bytes(&linear->parts[nr], pos, bytes - done) >> 9;
-		piece.start_sector = (pos + linear->parts[nr].shift - b->start) >> 9;
-		ret = ublk_bpf_backing_io(b, &piece, (char *)buf + done);
-		if (ret < 0)
-			return ret;
-		done += ret;
-	}
-	return done;
+	return ublk_bpf_dev_io_by_pieces(dev, iod, buf, linear_map);
 }
 
 static void linear_deinit(struct ublk_bpf_dev *dev)

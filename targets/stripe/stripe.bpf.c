@@ -48,40 +48,24 @@ static int stripe_forward_whole(struct ublk_bpf_io *io, const struct ublksrv_io_
 	return err;
 }
 
-static int stripe_flush(struct ublk_bpf_io *io)
-{
-	int err = 0;
-
-	for (__u32 slot = 0; slot < STRIPE_MAX_BACKINGS && slot < shape.nr && !err; slot++)
-		err = ublk_bpf_forward(io, 0, 0, slot, 0);
-	return err;
-}
-
 unsigned long UBLK_BPF_STRUCT_OPS(stripe_queue_io_cmd, struct ublk_bpf_io *io, unsigned int off)
 {
 	const struct ublksrv_io_desc *iod = ublk_bpf_get_iod(io);
-	int ret = -EOPNOTSUPP;
 
 	if (!iod)
 		return ublk_bpf_fail_io(io, -EIO);
 	switch (iod->op_flags & 0xff) {
 	case UBLK_IO_OP_READ:
 	case UBLK_IO_OP_WRITE:
-		ret = stripe_forward(io, iod, off);
-		if (ret > 0)
-			return ublk_bpf_return_val(UBLK_BPF_IO_CONTINUE, ret);
-		break;
+		return ublk_bpf_answer(io, stripe_forward(io, iod, off));
 	case UBLK_IO_OP_DISCARD:
 	case UBLK_IO_OP_WRITE_ZEROES:
-		ret = stripe_forward_whole(io, iod);
-		break;
+		return ublk_bpf_answer(io, stripe_forward_whole(io, iod));
 	case UBLK_IO_OP_FLUSH:
-		ret = stripe_flush(io);
-		break;
+		return ublk_bpf_answer(io, ublk_bpf_forward_flush(io, shape.nr));
+	default:
+		return ublk_bpf_fail_io(io, -EOPNOTSUPP);
 	}
-	if (ret)
-		return ublk_bpf_fail_io(io, ret);
-	return ublk_bpf_return_val(UBLK_BPF_IO_QUEUED, 0);
 }
 
 char _license[] SEC("license") = "GPL";

@@ -84,58 +84,18 @@ static void stripe_close_program(struct ublk_bpf_dev *dev)
 	stripe->skel = NULL;
 }
 
-/* A piece of an I/O on backing @nr, from its byte @to. */
-static int do_piece(struct ublk_bpf_dev *dev, const struct ublksrv_io_desc *iod, unsigned int nr,
-		    __u64 to, __u32 bytes, void *buf)
-{
-	struct ublksrv_io_desc piece = *iod;
-
-	piece.start_sector = to >> 9;
-	piece.nr_sectors = bytes >> 9;
-	return ublk_bpf_backing_io(ublk_bpf_dev_backing(dev, nr), &piece, buf);
-}
-
-/* What carries no data: what of it is each backing's lies in one piece there. */
-static int do_whole(struct ublk_bpf_dev *dev, const struct ublksrv_io_desc *iod)
+static void stripe_map(struct ublk_bpf_dev *dev, __u64 pos, struct ublk_bpf_piece *piece)
 {
 	const struct stripe *stripe = ublk_bpf_dev_priv(dev);
-	__u64 pos = iod->start_sector << 9, end = pos + ((__u64)iod->nr_sectors << 9);
-	unsigned int i;
-	int ret;
 
-	for (i = 0; i < stripe->shape.nr; i++) {
-		__u64 to = stripe_before(&stripe->shape, pos, i);
-		__u32 bytes = stripe_before(&stripe->shape, end, i) - to;
-
-		if (!bytes && ublksrv_get_op(iod) != UBLK_IO_OP_FLUSH)
-			continue;
-		ret = do_piece(dev, iod, i, to, bytes, NULL);
-		if (ret < 0)
-			return ret;
-	}
-	return end - pos;
+	piece->backing = stripe_find(&stripe->shape, pos, &piece->pos);
+	piece->bytes = stripe_bytes(&stripe->shape, pos, piece->bytes);
 }
 
 static int stripe_handle_io(struct ublk_bpf_dev *dev, unsigned int queue, unsigned int tag,
 			    const struct ublksrv_io_desc *iod, void *buf)
 {
-	struct stripe *stripe = ublk_bpf_dev_priv(dev);
-	__u32 bytes = iod->nr_sectors << 9, done = 0;
-
-	if (ublksrv_get_op(iod) != UBLK_IO_OP_READ && ublksrv_get_op(iod) != UBLK_IO_OP_WRITE)
-		return do_whole(dev, iod);
-	while (done < bytes) {
-		__u64 pos = (iod->start_sector << 9) + done, to;
-		unsigned int nr = stripe_find(&stripe->shape, pos, &to);
-		int ret = do_piece(dev, iod, nr, to,
-				   stripe_bytes(&stripe->shape, pos, bytes - done),
-				   (char *)buf + done);
-
-		if (ret < 0)
-			return ret;
-		done += ret;
-	}
-	return done;
+	return ublk_bpf_dev_io_by_pieces(dev, iod, buf, stripe_map);
 }
 
 static void stripe_deinit(struct ublk_bpf_dev *dev)

@@ -5,26 +5,11 @@
  */
 #include "abi.h"
 #include "behave.h"
+#include "seen.h"
 
 extern __u64 ublk_bpf_get_cookie(const struct ublk_bpf_io *io) __ksym;
 extern int ublk_bpf_forward(struct ublk_bpf_io *io, __u32 off, __u32 bytes, __u32 slot,
 			    __u64 pos) __ksym;
-
-struct seen {
-	__s64 asked;	/* queue_io_cmd */
-	__s64 daemon;	/* queue_io_cmd_daemon */
-	__s64 released;
-	__s64 order;	/* decimal digits: 1 asked, 2 daemon, 3 released */
-	__s64 cookie;
-	__s64 v[20];
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, NR_BEHAVE);
-	__type(key, __u32);
-	__type(value, struct seen);
-} behaviour SEC(".maps");
 
 static struct seen *seen_of(__u32 mib)
 {

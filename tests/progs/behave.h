@@ -63,7 +63,6 @@ enum behave {
 	AGAIN_FORWARD		= 66,
 	AGAIN_PART		= 67,	/* the first 4096 the second time; then from new */
 	AGAIN_WRONG		= 68,
-	NR_BEHAVE		= 128
 };
 
 #endif

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What io_done can say and do, and the payload: see done.h. Seen as behave.bpf.c has it. */
+/* What io_done can say and do, and the payload: see done.h. */
 #include <stddef.h>
 #include "abi.h"
 #include "done.h"
+#include "seen.h"
 
 #define RETRY	1
 #define IGNORE	2
@@ -20,22 +21,6 @@ extern int ublk_bpf_payload_read(struct ublk_bpf_io *io, __u32 off, void *dst,
 extern int ublk_bpf_payload_write(struct ublk_bpf_io *io, __u32 off, const void *src,
 				  __u32 src__sz) __ksym;
 extern __u8 *ublk_bpf_scratch(struct ublk_bpf_io *io, const __u64 rdwr_buf_size) __ksym;
-
-struct seen {
-	__s64 asked;
-	__s64 daemon;
-	__s64 released;
-	__s64 order;	/* 4: io_done */
-	__s64 cookie;
-	__s64 v[20];
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 128);
-	__type(key, __u32);
-	__type(value, struct seen);
-} behaviour SEC(".maps");
 
 static int forward(struct ublk_bpf_io *io, const struct ublksrv_io_desc *iod, __u32 off,
 		   __u32 bytes, __u32 slot)

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Holds, kept in a map and finished by a BPF timer, by another I/O, by a SYSCALL
- * program, by the map: see hold.h. What was seen is as behave.bpf.c has it.
+ * program, by the map: see hold.h.
  */
 #include "abi.h"
 #include "hold.h"
 #include "kept.h"
+#include "seen.h"
 
 #define CLOCK_MONOTONIC	1
 #define ENOENT		2
@@ -18,23 +19,6 @@ extern void ublk_bpf_hold_complete(struct ublk_bpf_hold *h, int res) __ksym;
 extern int ublk_bpf_hold_forward(struct ublk_bpf_hold *h, __u32 off, __u32 bytes, __u32 slot,
 				 __u64 pos) __ksym;
 extern void ublk_bpf_hold_release(struct ublk_bpf_hold *h) __ksym;
-
-struct seen {
-	__s64 asked;
-	__s64 daemon;
-	__s64 released;
-	__s64 order;
-	__s64 cookie;
-	__s64 v[20];
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 128);
-	__type(key, __u32);
-	__type(value, struct seen);
-} behaviour SEC(".maps");
-
 
 static void put(__u32 key, struct ublk_bpf_hold *h, __s64 res)
 {

@@ -227,6 +227,14 @@ bpf_objects() {
 	done
 }
 
+bpf_objects_are() {
+	[ "$(bpf_objects)" = "$1" ]
+}
+
+module_users_are_at_most() {
+	[ "$(cat /sys/module/ublk_drv/refcnt)" -le "$1" ]
+}
+
 @test "cycles_of_add_and_del_leave_nothing" {
 	ublk-bpf add null -n 0
 	ublk-bpf del -n 0
@@ -248,16 +256,8 @@ bpf_objects() {
 		ublk-bpf del -n 0
 		nothing_is_left
 	done
-	for _ in $(seq 50); do	# BPF lets go after a grace period
-		[ "$(bpf_objects)" != "$before" ] || break
-		sleep 0.2
-	done
-	is "$(bpf_objects)" "$before"
-	for _ in $(seq 50); do
-		[ "$(cat /sys/module/ublk_drv/refcnt)" -gt "$users" ] || break
-		sleep 0.2
-	done
-	[ "$(cat /sys/module/ublk_drv/refcnt)" -le "$users" ]
+	soon bpf_objects_are "$before"	# BPF lets go after a grace period
+	soon module_users_are_at_most "$users"
 }
 
 @test "module_in_use_is_not_removed" {
@@ -269,7 +269,7 @@ bpf_objects() {
 # One step that changes what is below the device; what refuses is fine.
 churn() {
 	local cpu
-	case $((RANDOM % 9)) in
+	case $((RANDOM % 10)) in
 	0) ctrl detach 0 ;;
 	1) ctrl attach 0 prog_id=4711 flags=1 ;;
 	2) ctrl set 0 slot=0 fd=10 ;;
@@ -285,7 +285,8 @@ churn() {
 		loader=$background
 		;;
 	7) rmmod ublk_drv 2>/dev/null || true ;;
-	8)
+	8) kill -USR1 "$loader" 2>/dev/null || true ;;	# its link's update
+	9)
 		cpu=/sys/devices/system/cpu/cpu1/online
 		[ -w $cpu ] && echo $((1 - $(cat $cpu))) >$cpu
 		;;

@@ -601,9 +601,11 @@ fio_and_kill_loader() {
 	is "$(io /dev/ublkb1 read $at 4096)" ENOSPC
 }
 
-# What tracepoint $1 has told since the last time, as a regular expression.
+# One ${3:-write} of ${4:-4096} bytes at $at, then what tracepoint $1 has told of it since
+# the last time, as a regular expression.
 told() {
-	has "$(cat /sys/kernel/tracing/trace)" "ublk_bpf_$1: dev 0 queue 0 $2"
+	io /dev/ublkb0 "${3:-write}" "$at" "${4:-4096}"
+	has "$(cat /sys/kernel/tracing/trace)" "ublk_bpf_$1: dev 0 $2"
 	echo >/sys/kernel/tracing/trace
 }
 
@@ -612,29 +614,24 @@ told() {
 	echo >/sys/kernel/tracing/trace
 	apart SERVE
 	echo 1 >/sys/kernel/tracing/events/ublk_bpf/enable
+	tag="queue 0 tag [0-9]+"
 	at COMPLETE
-	io /dev/ublkb0 write "$at" 8192
-	told done "tag [0-9]+ WRITE sector $((at >> 9)) bytes 8192 res 8192"
+	told done "$tag WRITE sector $((at >> 9)) bytes 8192 res 8192" write 8192
 	at REDIRECT_ALL
-	io /dev/ublkb0 read "$at" 4096
-	told redirect "tag [0-9]+ READ sector $((at >> 9)) bytes 4096 res 0"
+	told redirect "$tag READ sector $((at >> 9)) bytes 4096 res 0" read
 	at FORWARD
-	io /dev/ublkb0 write "$at" 4096
-	told forward "tag [0-9]+ WRITE sector $((at >> 9)) off 0 bytes 4096 slot 0 pos [0-9]+ inline"
+	told forward "$tag WRITE sector $((at >> 9)) off 0 bytes 4096 slot 0 pos [0-9]+ inline"
 	at COMPLETE_ENOSPC
-	io /dev/ublkb0 write "$at" 4096
-	told fail "tag [0-9]+ WRITE sector $((at >> 9)) bytes 4096 res -28"
+	told fail "$tag WRITE sector $((at >> 9)) bytes 4096 res -28"
 	at COMPLETE_TWICE
-	io /dev/ublkb0 write "$at" 4096
-	has "$(cat /sys/kernel/tracing/trace)" "ublk_bpf_misuse: dev 0 program 4711 completed an I/O twice"
+	told misuse "program 4711 completed an I/O twice"
 	fresh
 	apart ONCE
 	at AGAIN_COMPLETE
-	io /dev/ublkb0 write "$at" 4096
-	told rerun "tag [0-9]+ WRITE sector $((at >> 9)) bytes 4096 res 0"
+	told rerun "$tag WRITE sector $((at >> 9)) bytes 4096 res 0"
 	fresh
 	ublk-bpf add null -n 0 --delay 1ms
-	io /dev/ublkb0 write 1M 4096
-	told hold "tag [0-9]+ WRITE sector 2048 bytes 4096 res 0"
+	at=1M
+	told hold "$tag WRITE sector 2048 bytes 4096 res 0"
 	echo 0 >/sys/kernel/tracing/events/ublk_bpf/enable
 }

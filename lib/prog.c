@@ -178,7 +178,11 @@ static int explain_load(struct ublk_bpf_dev *dev, struct bpf_object *obj, int er
 	char reason[128];
 	size_t size;
 
-	libbpf_strerror(err, reason, sizeof(reason));	/* it has errors of its own */
+	/* Of the log, that is: a long one hides the verifier's own error. */
+	if (err == -ENOSPC)
+		snprintf(reason, sizeof(reason), "why is at the end of a long log");
+	else
+		libbpf_strerror(err, reason, sizeof(reason));	/* it has errors of its own */
 	/* Only the program that was refused has anything in its log. */
 	bpf_object__for_each_program(prog, obj) {
 		const char *log = bpf_program__log_buf(prog, &size);

@@ -13,7 +13,7 @@ setup() {
 teardown() {
 	local status=0
 	ublk-bpf del --force -n 5 2>/dev/null
-	vgremove -ff -y volumes 2>/dev/null
+	lvm_do vgremove -ff -y volumes 2>/dev/null
 	mdadm --stop /dev/md0 2>/dev/null
 	cryptsetup close secret 2>/dev/null
 	common_teardown || status=1
@@ -49,10 +49,13 @@ ours_over() {
 	ublk-bpf del -n 5
 }
 
+# Command $1 of LVM, which knows null_blk by the name of its major number.
+lvm_do() { "$1" --config 'devices { types = [ "nullb", 16 ] }' "${@:2}" 3>&-; }
+
 volumes() {
-	vgcreate volumes "$@"
-	lvcreate -y -n one -L 48M volumes
-	lvcreate -y -n two -L 48M -i 2 volumes
+	lvm_do vgcreate volumes "$@"
+	lvm_do lvcreate -y -n one -L 48M volumes
+	lvm_do lvcreate -y -n two -L 48M -i 2 volumes
 	udevadm settle
 }
 
@@ -65,13 +68,13 @@ volumes() {
 	run ublk-bpf del -n 0
 	is "$status" 1
 	has "$output" "in use: /dev/dm-[0-9]+ is on it"
-	vgremove -ff -y volumes
+	lvm_do vgremove -ff -y volumes
 }
 
 @test "ours_on_lvm" {
 	volumes /dev/a /dev/b
 	ours_over /dev/volumes/one /dev/volumes/two
-	vgremove -ff -y volumes
+	lvm_do vgremove -ff -y volumes
 }
 
 mirror() {

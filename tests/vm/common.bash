@@ -29,9 +29,12 @@ common_teardown() {
 	log_is_clean
 }
 
+# What of the log is no complaint in a suite that has its own version of this.
+suspect() { cat; }
+
 log_is_clean() {
 	local bad
-	bad=$(klog | grep -E "$complaint" || true)
+	bad=$(klog | suspect | grep -E "$complaint" || true)
 	if [ -n "$bad" ]; then
 		echo "the kernel complained:"
 		klog | tail -n 60

@@ -102,10 +102,18 @@ static bool claim_wait(struct claim *claim)
 	return !claim->running;
 }
 
-/* Return: false if somebody else holds it; true also if there is nothing to hold. */
-static bool claim_disk(struct claim *claim, unsigned int id)
+static struct claim *new_claim(unsigned int id)
 {
-	snprintf(claim->path, sizeof(claim->path), "/dev/ublkb%u", id);
+	struct claim *claim = calloc(1, sizeof(*claim));
+
+	if (claim)
+		snprintf(claim->path, sizeof(claim->path), "/dev/ublkb%u", id);
+	return claim;
+}
+
+/* Return: false if somebody else holds it; true also if there is nothing to hold. */
+static bool claim_disk(struct claim *claim)
+{
 	claim->fd = -ENOENT;
 	claim->running = !pthread_create(&claim->thread, NULL, claim_main, claim);
 	return !claim_wait(claim) || claim->fd != -EBUSY;
@@ -120,7 +128,7 @@ static bool claim_unused_disk(struct claim *claim, unsigned int id)
 	time_t until = time(NULL) + SETTLE_SECONDS;
 	char user[512];
 
-	while (!claim_disk(claim, id)) {
+	while (!claim_disk(claim)) {
 		if (find_user(id, user, sizeof(user)) || time(NULL) >= until)
 			return false;
 		usleep(100 * 1000);
@@ -128,10 +136,13 @@ static bool claim_unused_disk(struct claim *claim, unsigned int id)
 	return !find_upper(id, user, sizeof(user));
 }
 
-static void unclaim_disk(struct claim *claim)
+static void end_claim(struct claim *claim)
 {
-	if (claim_wait(claim) && claim->fd >= 0)
+	if (!claim_wait(claim))
+		return;		/* it is the thread's, which is stuck */
+	if (claim->fd >= 0)
 		close(claim->fd);
+	free(claim);
 }
 
 /* Does a process hold the char device? */
@@ -204,15 +215,17 @@ static void forget(unsigned int id)
 /* Return: exit status, or with @patient STATUS_BUSY. */
 static int delete(struct ublk_bpf_ctrl *ctrl, unsigned int id, bool force, bool patient)
 {
-	struct claim claim;
+	struct claim *claim = new_claim(id);
 	char user[512];
 	int ret;
 
+	if (!claim)
+		return complain("out of memory");
 	/* readers do not hold it, but would miss it */
 	if (force) {
-		claim_disk(&claim, id);
-	} else if (!claim_unused_disk(&claim, id)) {
-		unclaim_disk(&claim);
+		claim_disk(claim);
+	} else if (!claim_unused_disk(claim, id)) {
+		end_claim(claim);
 		if (patient)
 			return STATUS_BUSY;
 		find_user(id, user, sizeof(user));
@@ -221,7 +234,7 @@ static int delete(struct ublk_bpf_ctrl *ctrl, unsigned int id, bool force, bool 
 	}
 	ret = stop(ctrl, id);
 	/* Its number becomes free only when nobody has it open. */
-	unclaim_disk(&claim);
+	end_claim(claim);
 	if (ret < 0 && ret != -ENODEV)
 		return complain("cannot stop /dev/ublkb%u: %s; see dmesg", id, strerror(-ret));
 	ublk_bpf_ctrl_set_timeout(ctrl, DELETE_SECONDS);

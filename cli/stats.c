@@ -53,17 +53,23 @@ struct rates {
 	double done, inlined, worker, server, failed, bytes, all;
 };
 
+/* Under the same number there may be another device now. */
+static double since(__u64 new, __u64 old, double seconds)
+{
+	return (new >= old ? new - old : new) / seconds;
+}
+
 static struct rates rates(const struct ublk_bpf_stats *new, const struct ublk_bpf_stats *old,
 			  double seconds)
 {
 	struct rates r = {
-		.done = (new->done - old->done) / seconds,
-		.inlined = (new->fwd_inline - old->fwd_inline) / seconds,
-		.worker = (new->fwd_worker - old->fwd_worker) / seconds,
-		.server = (new->redirected - old->redirected) / seconds,
-		.failed = (new->failed - old->failed) / seconds,
-		.bytes = (new->done_bytes + new->fwd_bytes - old->done_bytes - old->fwd_bytes) /
-			 seconds,
+		.done = since(new->done, old->done, seconds),
+		.inlined = since(new->fwd_inline, old->fwd_inline, seconds),
+		.worker = since(new->fwd_worker, old->fwd_worker, seconds),
+		.server = since(new->redirected, old->redirected, seconds),
+		.failed = since(new->failed, old->failed, seconds),
+		.bytes = since(new->done_bytes + new->fwd_bytes,
+			       old->done_bytes + old->fwd_bytes, seconds),
 	};
 
 	r.all = r.done + r.inlined + r.worker + r.server;

@@ -219,6 +219,7 @@ int ublk_bpf_do_alloc_tag_set(struct blk_mq_tag_set *set, const struct ublksrv_c
 		return err;
 	}
 	*bpf = dev;
+	ublk_bpf_enter_stack(dev);
 	return 0;
 }
 
@@ -364,6 +365,7 @@ void ublk_bpf_do_stop_dev(struct ublk_bpf_dev *dev)
 void ublk_bpf_do_free_dev(struct ublk_bpf_dev *dev)
 {
 	ublk_bpf_do_stop_dev(dev);
+	ublk_bpf_leave_stack(dev);
 	ublk_bpf_put_dev(dev);
 }
 

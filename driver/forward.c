@@ -172,6 +172,7 @@ static void ublk_bpf_free_fwd(struct ublk_bpf_fwd *fwd)
 {
 	struct ublk_bpf_room *room = fwd->tag->room;
 
+	kfree(fwd->bvec);
 	if (fwd == &room->fwd)
 		smp_store_release(&room->fwd_busy, false);
 	else
@@ -244,7 +245,6 @@ void ublk_bpf_end_fwd(struct ublk_bpf_fwd *fwd, int err)
 		return;
 	if (err)
 		ublk_bpf_fail_range(tag, err);
-	kfree(fwd->bvec);
 	percpu_ref_put(&fwd->range.backing->ref);
 	ublk_bpf_free_fwd(fwd);
 	ublk_bpf_put_io(tag);
@@ -579,12 +579,8 @@ void ublk_bpf_submit_ranges(struct ublk_bpf_tag *tag, struct ublk_bpf_plug *batc
 	/* in the server's task io_uring's lock may be held: nothing may wait there */
 	bool here = !test_bit(UBLK_BPF_IO_F_SERVER, &tag->io.flags) &&
 		    !ublk_bpf_outer_holds_tags(outer, tag->rq->q) && !ublk_bpf_stack_is_low();
-	/*
-	 * One clone in an unplugged submission needs no plug: it has its own turn.
-	 * Not behind the rest of a bio that was split, which may wait for our tag.
-	 */
-	bool plug = !batch && (current->plug || tag->rec.nr > 1 ||
-			       (current->bio_list && !bio_list_empty(&current->bio_list[0])));
+	bool plug = !batch && (current->plug || tag->rec.nr > 1);
+	struct bio_list *bio_list = current->bio_list;
 	struct ublk_bpf_plug private;
 
 	/* what is done does not wait for what may sleep now */
@@ -594,10 +590,16 @@ void ublk_bpf_submit_ranges(struct ublk_bpf_tag *tag, struct ublk_bpf_plug *batc
 	}
 	if (plug)
 		ublk_bpf_start_plug(&private);
+	/*
+	 * Issued here, not when it is the turn of the task's list: this task may have
+	 * come by another's I/O, and sleep for the tag that it has.
+	 */
+	current->bio_list = NULL;
 	for (unsigned int i = 0; i < tag->rec.nr; i++)
 		ublk_bpf_submit_range(tag, &tag->room->ranges[i], here);
 	if (plug)
 		ublk_bpf_finish_plug(&private);
+	current->bio_list = bio_list;
 	tag->rec.nr = 0;
 	tag->sent = tag->rec.covered;
 }

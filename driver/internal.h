@@ -41,7 +41,7 @@ struct ublk_bpf_io {
 	int				res;
 };
 
-/* struct ublk_bpf_io.flags: bits, set by the run of the callbacks alone. */
+/* struct ublk_bpf_io.flags: bits, set by the run of the callbacks and by what ends it. */
 enum ublk_bpf_io_flag {
 	UBLK_BPF_IO_F_OWNED,	/* asked of a program and not yet ended or handed over */
 	UBLK_BPF_IO_F_COMPLETED,/* by ublk_bpf_complete_io() */
@@ -51,6 +51,7 @@ enum ublk_bpf_io_flag {
 	UBLK_BPF_IO_F_AWAY,	/* taken: it comes to the server by a requeue only */
 	UBLK_BPF_IO_F_HELD,	/* held, now or before: the completion reference is the hold's */
 	UBLK_BPF_IO_F_WAITS,	/* for a server: wait_lock of its queue */
+	UBLK_BPF_IO_F_SERVED,	/* handed to the server, and alone until the tag's next I/O */
 	UBLK_BPF_IO_F_DONE,	/* not a tag's: what io_done sees, see struct ublk_bpf_fwd */
 };
 
@@ -219,7 +220,8 @@ struct ublk_bpf_dev {
 	struct ublk_bpf_prog		*listed;	/* whose list prog_node is on, ops_lock */
 	struct list_head		prog_node;
 	atomic_t			dying_slots;
-	u64				walked;		/* ublk_bpf_stack_lock */
+	struct list_head		stack_node;	/* ublk_bpf_stack_lock */
+	unsigned int			level;		/* likewise: how many are above, at most */
 	const struct blk_mq_ops		*stock_ops;
 	struct blk_mq_ops		mq_ops;		/* stock_ops with our queue_rqs */
 	struct blk_mq_tag_set		*set;
@@ -227,6 +229,7 @@ struct ublk_bpf_dev {
 	struct work_struct		eject_work;
 	u32				ejecting;	/* enum ublk_bpf_eject; NONE by ops_lock */
 	u64				eject_seq;	/* whom */
+	unsigned long			eject_at;	/* jiffies; likewise */
 	char				eject_reason[UBLK_BPF_REASON_SIZE];
 	struct lock_class_key		fq_lock_key;	/* of its flush queues, for lockdep */
 	unsigned int			depth;
@@ -358,6 +361,8 @@ int ublk_bpf_get_slot(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot, s
 void ublk_bpf_clear_slots(struct ublk_bpf_dev *dev);
 struct gendisk *ublk_bpf_get_disk(struct ublk_bpf_dev *dev);
 struct ublk_bpf_backing *ublk_bpf_backing_tryget(struct ublk_bpf_dev *dev, u32 slot);
+void ublk_bpf_enter_stack(struct ublk_bpf_dev *dev);
+void ublk_bpf_leave_stack(struct ublk_bpf_dev *dev);
 int ublk_bpf_slot_init(void);
 void ublk_bpf_slot_exit(void);
 

@@ -443,6 +443,7 @@ bool ublk_bpf_do_queue_rq(struct ublk_bpf_queue *q, struct request *rq)
 		return true;
 	default:
 		if (likely(!smp_load_acquire(q->canceling))) {
+			WRITE_ONCE(tag->io.flags, BIT(UBLK_BPF_IO_F_SERVED));
 			ublk_bpf_note_served(tag);
 			return false;
 		}
@@ -466,6 +467,7 @@ bool ublk_bpf_do_dispatch_rq(struct ublk_bpf_queue *q, struct request *rq)
 		ublk_bpf_fail_rq(q->dev, rq, -EOPNOTSUPP, true);
 		return true;
 	default:
+		WRITE_ONCE(tag->io.flags, BIT(UBLK_BPF_IO_F_SERVED));
 		ublk_bpf_count(q->dev, redirected, 1);
 		trace_ublk_bpf_redirect(q->dev->dev_id, rq, 0);
 		return false;
@@ -504,9 +506,10 @@ bool ublk_bpf_do_complete_rq(struct request *rq, int *res)
 }
 
 /*
- * See ublk_bpf_is_away(). What queue_rq asks a program about now is not with the server
- * either: who cancels has marked the queues and waited for the queue_rq that had not seen
- * it, and a later one keeps from the server what is redirected. Context: any.
+ * See ublk_bpf_is_away(). With the server is what was handed to it, or what its own task
+ * asks a program about. Not what queue_rq does: who cancels has marked the queues and
+ * waited for the queue_rq that had not seen it, and a later one keeps from the server
+ * what is redirected. Nor what has been completed and ends with others. Context: any.
  */
 bool ublk_bpf_do_is_away(const struct ublk_bpf_queue *q, unsigned int tag)
 {
@@ -519,8 +522,7 @@ bool ublk_bpf_do_is_away(const struct ublk_bpf_queue *q, unsigned int tag)
 		return false;
 	flags = READ_ONCE(q->tags[tag].io.flags);
 	return flags & BIT(UBLK_BPF_IO_F_AWAY) ||
-	       (flags & (BIT(UBLK_BPF_IO_F_OWNED) | BIT(UBLK_BPF_IO_F_SERVER))) ==
-	       BIT(UBLK_BPF_IO_F_OWNED);
+	       !(flags & (BIT(UBLK_BPF_IO_F_SERVED) | BIT(UBLK_BPF_IO_F_SERVER)));
 }
 
 /*

@@ -350,6 +350,7 @@ void ublk_bpf_eject(struct ublk_bpf_dev *dev, const struct ublk_bpf_tag *tag)
 	    cmpxchg(&dev->ejecting, UBLK_BPF_EJECT_NONE, UBLK_BPF_EJECT_NAMED))
 		return;
 	dev->eject_seq = tag->attach_seq;
+	dev->eject_at = jiffies;
 	scnprintf(dev->eject_reason, sizeof(dev->eject_reason),
 		  "held an I/O for more than %u ms (operation %u, sector %llu)",
 		  jiffies_to_msecs(tag->rq->timeout), tag->iod.op_flags & 0xff,
@@ -367,7 +368,7 @@ void ublk_bpf_eject_work(struct work_struct *work)
 	seq = dev->attach_seq;
 	if (smp_load_acquire(&dev->ejecting) != UBLK_BPF_EJECT_NEEDED)
 		goto unlock;
-	if (dev->eject_seq != seq) {
+	if (dev->eject_seq != seq || !time_after(dev->eject_at, dev->updated)) {
 		dev->ejecting = UBLK_BPF_EJECT_NONE;	/* that one has gone */
 		goto unlock;
 	}
@@ -447,14 +448,16 @@ static void ublk_bpf_note_has(const struct ublk_bpf_prog *prog, bool release, bo
 }
 
 /*
- * Another program takes over, devices, holds and I/O that is asked about: what the old
- * one has begun the new one is asked to go on with. The core serializes this with
- * ublk_bpf_unreg(), and drops the old program after it.
+ * Another program takes over devices, and I/O that is asked about. What is held is given
+ * back, and the new one is asked: the old one's maps may be kept by somebody, and its
+ * holds in there would wait for nobody. The core serializes this with ublk_bpf_unreg(),
+ * and drops the old program after it.
  */
 static int ublk_bpf_update(void *kdata, void *old_kdata, struct bpf_link *link)
 {
 	const struct ublk_bpf_ops *ops = kdata, *old = old_kdata;
 	struct ublk_bpf_prog *prog;
+	struct ublk_bpf_dev *dev;
 
 	if (ops->id != old->id)
 		return -EINVAL;		/* devices are bound by it */
@@ -474,6 +477,8 @@ static int ublk_bpf_update(void *kdata, void *old_kdata, struct bpf_link *link)
 
 	mutex_lock(&ublk_bpf_ops_lock);
 	ublk_bpf_note_has(prog, ops->release_io_cmd, ops->io_done);
+	list_for_each_entry(dev, &prog->devs, prog_node)
+		ublk_bpf_give_back(dev);
 	mutex_unlock(&ublk_bpf_ops_lock);
 	return 0;
 }

@@ -293,54 +293,136 @@ static int ublk_bpf_drop_cache(struct ublk_bpf_drop *drop, struct gendisk *disk)
 
 #define UBLK_BPF_MAX_STACK	16	/* devices on devices */
 
-/* Slots that lead to devices of ours change under this one; inside ub->mutex. */
+/* All devices, and what their slots lead to; inside ub->mutex. */
 static DEFINE_MUTEX(ublk_bpf_stack_lock);
-static u64 ublk_bpf_walk;
+static LIST_HEAD(ublk_bpf_stack);
 
-/* What I/O to a backing comes to, at last: a file's is below its file system, or NULL. */
-static struct block_device *ublk_bpf_bdev_below(const struct ublk_bpf_backing *backing)
+/* Something of a device's disk is held by a file system: @sb, or @type before 6.17. */
+static bool ublk_bpf_is_below_sb(struct ublk_bpf_dev *dev, const struct super_block *sb)
 {
-	return backing->bdev ?: file_inode(backing->file)->i_sb->s_bdev;
+	struct block_device *part;
+	struct request_queue *q;
+	unsigned long nr;
+	bool below = false;
+
+	mutex_lock(&dev->set->tag_list_lock);
+	q = list_first_entry_or_null(&dev->set->tag_list, struct request_queue, tag_set_list);
+	rcu_read_lock();
+	if (q && q->disk) {
+		xa_for_each(&q->disk->part_tbl, nr, part) {
+			const void *holder = READ_ONCE(part->bd_holder);
+
+			below |= holder == sb || holder == sb->s_type;
+		}
+	}
+	rcu_read_unlock();
+	mutex_unlock(&dev->set->tag_list_lock);
+	return below;
+}
+
+/* @lower is below a device of @level. Return: 1 when that was news; -ELOOP too deep. */
+static int ublk_bpf_sink(struct ublk_bpf_dev *lower, unsigned int level)
+{
+	if (lower->level > level)
+		return 0;
+	lower->level = level + 1;
+	return lower->level > UBLK_BPF_MAX_STACK ? -ELOOP : 1;
+}
+
+/* An error, or whether any of two was news. */
+static int ublk_bpf_sunk(int one, int other)
+{
+	if (one < 0 || other < 0)
+		return min(one, other);
+	return one | other;
 }
 
 /*
- * Does I/O to a block device, or nothing, come to @dev, by the slots of devices of ours? What
- * lies between them (device mapper, a loop device) is not looked into. A stack
- * that is too deep to tell counts as one that does.
+ * What I/O to a backing comes to, a file's by its file system, is below @level. A file
+ * system that does not say what it is on may be on all that hold one of its kind.
  */
-static bool ublk_bpf_leads_to(struct block_device *bdev, const struct ublk_bpf_dev *dev,
-			      unsigned int depth)
+static int ublk_bpf_sink_backing(const struct ublk_bpf_backing *backing, unsigned int level)
 {
-	struct ublk_bpf_dev *lower = bdev ? ublk_bpf_queue_dev(bdev_get_queue(bdev)) : NULL;
-	bool leads = false;
+	const struct super_block *sb = d_real_inode(file_dentry(backing->file))->i_sb;
+	struct block_device *bdev = backing->bdev ?: sb->s_bdev;
+	struct ublk_bpf_dev *lower;
+	int ret = 0;
 
-	if (!lower)
-		return false;
-	if (lower == dev || depth == UBLK_BPF_MAX_STACK)
-		return true;
-	if (lower->walked == ublk_bpf_walk)
-		return false;
-	lower->walked = ublk_bpf_walk;
+	if (bdev) {
+		lower = ublk_bpf_queue_dev(bdev_get_queue(bdev));
+		return lower ? ublk_bpf_sink(lower, level) : 0;
+	}
+	if (!(sb->s_type->fs_flags & FS_REQUIRES_DEV))
+		return 0;
+	list_for_each_entry(lower, &ublk_bpf_stack, stack_node)
+		if (ublk_bpf_is_below_sb(lower, sb))
+			ret = ublk_bpf_sunk(ret, ublk_bpf_sink(lower, level));
+	return ret;
+}
 
-	for (u32 slot = 0; slot < UBLK_BPF_MAX_SLOTS && !leads; slot++) {
-		struct ublk_bpf_backing *backing = ublk_bpf_backing_tryget(lower, slot);
+static int ublk_bpf_sink_slots(struct ublk_bpf_dev *upper, u32 except)
+{
+	int ret = 0;
 
+	for (u32 slot = 0; slot < UBLK_BPF_MAX_SLOTS; slot++) {
+		struct ublk_bpf_backing *backing = NULL;
+
+		if (slot != except)
+			backing = ublk_bpf_backing_tryget(upper, slot);
 		if (!backing)
 			continue;
-		leads = ublk_bpf_leads_to(ublk_bpf_bdev_below(backing), dev, depth + 1);
+		ret = ublk_bpf_sunk(ret, ublk_bpf_sink_backing(backing, upper->level));
 		percpu_ref_put(&backing->ref);
 	}
-	return leads;
+	return ret;
+}
+
+/*
+ * Would I/O go in a circle, or through too many devices of ours, with @backing in @slot
+ * of @dev? Each device gets a level below all that lead to it; what is in a circle
+ * would sink for ever. What lies between them (device mapper, a loop device) is not
+ * looked into. Under ublk_bpf_stack_lock. Return: 0 or -ELOOP.
+ */
+static int ublk_bpf_check_stack(const struct ublk_bpf_dev *dev, u32 slot,
+				const struct ublk_bpf_backing *backing)
+{
+	struct ublk_bpf_dev *upper;
+	int ret;
+
+	list_for_each_entry(upper, &ublk_bpf_stack, stack_node)
+		upper->level = 0;
+	ret = ublk_bpf_sink_backing(backing, dev->level);
+	while (ret > 0) {
+		ret = 0;
+		list_for_each_entry(upper, &ublk_bpf_stack, stack_node)
+			ret = ublk_bpf_sunk(ret, ublk_bpf_sink_slots(upper,
+						upper == dev ? slot : UBLK_BPF_MAX_SLOTS));
+		ret = ublk_bpf_sunk(ret, ublk_bpf_sink_backing(backing, dev->level));
+	}
+	return ret;
 }
 
 /* Can the disk's I/O go to @backing? Under ub->mutex and ublk_bpf_stack_lock. */
 static int ublk_bpf_check_backing(struct ublk_bpf_dev *dev, u32 slot,
 				  const struct ublk_bpf_backing *backing)
 {
-	ublk_bpf_walk++;
-	if (ublk_bpf_leads_to(ublk_bpf_bdev_below(backing), dev, 0))
-		return -ELOOP;
-	return ublk_bpf_disk_is_laxer(dev, slot, backing) ? -EINVAL : 0;
+	return ublk_bpf_check_stack(dev, slot, backing) ?:
+	       (ublk_bpf_disk_is_laxer(dev, slot, backing) ? -EINVAL : 0);
+}
+
+/* A device comes, and goes: with no I/O any more, but with slots, maybe. */
+void ublk_bpf_enter_stack(struct ublk_bpf_dev *dev)
+{
+	mutex_lock(&ublk_bpf_stack_lock);
+	list_add(&dev->stack_node, &ublk_bpf_stack);
+	mutex_unlock(&ublk_bpf_stack_lock);
+}
+
+void ublk_bpf_leave_stack(struct ublk_bpf_dev *dev)
+{
+	mutex_lock(&ublk_bpf_stack_lock);
+	list_del(&dev->stack_node);
+	mutex_unlock(&ublk_bpf_stack_lock);
 }
 
 /* See struct ublk_bpf_slot in the uapi. Context: task, without ub->mutex. */

@@ -24,6 +24,7 @@
  * @bufs:	one buffer of the largest I/O a tag
  * @bufs_bytes:	size of that mapping
  * @in_flight:	commands the driver holds
+ * @handling:	taken while the thread is in the target's handle_io
  * @ready:	posted once everything was fetched, or with @error set
  * @error:	why the thread gave up
  */
@@ -38,6 +39,7 @@ struct queue {
 	char *bufs;
 	size_t bufs_bytes;
 	unsigned int in_flight;
+	pthread_mutex_t handling;
 	sem_t ready;
 	int error;
 };
@@ -91,6 +93,8 @@ void starter_end(struct starter *starter);
 /* queue.c */
 int queue_start(struct ublk_bpf_dev *dev, unsigned int id);
 void queue_join(struct queue *q);
+void queues_pause(struct ublk_bpf_dev *dev);
+void queues_resume(struct ublk_bpf_dev *dev);
 
 /* prog.c */
 int prog_load(struct ublk_bpf_dev *dev);

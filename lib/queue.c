@@ -129,7 +129,9 @@ static void queue_one(struct queue *q, const struct io_uring_cqe *cqe)
 			q->error = cqe->res;
 		return;
 	}
+	pthread_mutex_lock(&q->handling);
 	res = dev->target->handle_io(dev, q->id, tag, &q->descs[tag], tag_buf(q, tag));
+	pthread_mutex_unlock(&q->handling);
 	queue_cmd(q, tag, UBLK_U_IO_COMMIT_AND_FETCH_REQ, res);
 }
 
@@ -200,6 +202,7 @@ int queue_start(struct ublk_bpf_dev *dev, unsigned int id)
 	if (ret)
 		return ret;
 	sem_init(&q->ready, 0, 0);
+	pthread_mutex_init(&q->handling, NULL);
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK_BYTES);
 	ret = -pthread_create(&q->thread, &attr, queue_main, q);
@@ -217,9 +220,27 @@ void queue_join(struct queue *q)
 	if (q->started) {
 		pthread_join(q->thread, NULL);
 		sem_destroy(&q->ready);
+		pthread_mutex_destroy(&q->handling);
 		q->started = false;
 	}
 	queue_unmap(q);
 	q->bufs = NULL;
 	q->descs = NULL;
+}
+
+/* No thread is in the target's handle_io until queues_resume(). */
+void queues_pause(struct ublk_bpf_dev *dev)
+{
+	unsigned int i;
+
+	for (i = 0; i < dev->nr_queues; i++)
+		pthread_mutex_lock(&dev->queues[i].handling);
+}
+
+void queues_resume(struct ublk_bpf_dev *dev)
+{
+	unsigned int i;
+
+	for (i = 0; i < dev->nr_queues; i++)
+		pthread_mutex_unlock(&dev->queues[i].handling);
 }

@@ -7,11 +7,58 @@
 #include <unistd.h>
 #include "internal.h"
 
-/* Let another file be the only backing: in the driver, then by the same descriptor here. */
-static int replace_backing(struct ublk_bpf_dev *dev, const struct ublk_bpf_file *file)
+static int set_slot(struct ublk_bpf_dev *dev, int fd, __u32 flags)
 {
-	__u32 flags = UBLK_BPF_SLOT_DROP_CACHE | (dev->args->buffered ? UBLK_BPF_SLOT_BUFFERED : 0);
-	unsigned int block = 1U << dev->params.basic.logical_bs_shift;
+	int ret;
+
+	if (dev->args->buffered)
+		flags |= UBLK_BPF_SLOT_BUFFERED;
+	/* half of it is worse than a wait for the old one's I/O */
+	ublk_bpf_ctrl_set_timeout(dev->ctrl, 0);
+	ret = ublk_bpf_set_slot(dev->ctrl, dev->info.dev_id, 0, fd, flags);
+	ublk_bpf_ctrl_set_timeout(dev->ctrl, CTRL_SECONDS);
+	return ret;
+}
+
+/* In the driver, then by the same descriptor here. No I/O goes to the old one meanwhile. */
+static int switch_backing(struct ublk_bpf_dev *dev, const struct ublk_bpf_backing *old,
+			  const struct ublk_bpf_backing *new)
+{
+	int ret;
+
+	queues_pause(dev);
+	ret = set_slot(dev, new->fd, 0);
+	if (ret == -EINVAL)
+		ublk_bpf_dev_fail(dev, ret,
+			"it cannot take all that the device lets in (smaller blocks, flushes, discards); delete the device and add it again");
+	else if (ret == -ELOOP)
+		ublk_bpf_dev_fail(dev, ret,
+			"it leads back to this device, or is a stack of more than 16 devices");
+	else if (ret)
+		ublk_bpf_dev_fail(dev, ret, "the driver does not take it: %s", strerror(-ret));
+	else if (dup3(new->fd, old->fd, O_CLOEXEC) < 0)
+		ret = ublk_bpf_dev_fail(dev, -errno, "cannot change the descriptor: %s",
+					strerror(errno));
+	queues_resume(dev);
+	return ret;
+}
+
+/* What was read from the old one. That waits for pages which our queues may have to read. */
+static int drop_cache(struct ublk_bpf_dev *dev, const struct ublk_bpf_backing *backing)
+{
+	int ret = set_slot(dev, backing->fd, UBLK_BPF_SLOT_DROP_CACHE);
+
+	if (ret)
+		ublk_bpf_dev_fail(dev, ret,
+			"it is there, but what was read before may be in memory: %s; name it once more",
+			strerror(-ret));
+	return ret;
+}
+
+/* Let another file be the only backing. @block: what the disk's size is a multiple of. */
+static int replace_backing(struct ublk_bpf_dev *dev, const struct ublk_bpf_file *file,
+			   unsigned int block)
+{
 	struct ublk_bpf_backing *old = &dev->backings[0], b = {};
 	struct stat st;
 	int ret;
@@ -34,31 +81,14 @@ static int replace_backing(struct ublk_bpf_dev *dev, const struct ublk_bpf_file 
 		ret = ublk_bpf_dev_fail(dev, -EINVAL,
 			"its %llu bytes are no multiple of the device's block size %u; use length=%llu",
 			b.bytes, block, b.bytes / block * block);
-	if (!ret) {
-		/* half of it is worse than a wait for the old one's I/O */
-		ublk_bpf_ctrl_set_timeout(dev->ctrl, 0);
-		ret = ublk_bpf_set_slot(dev->ctrl, dev->info.dev_id, 0, b.fd, flags);
-		ublk_bpf_ctrl_set_timeout(dev->ctrl, CTRL_SECONDS);
-		if (ret == -EINVAL)
-			ublk_bpf_dev_fail(dev, ret,
-				"it cannot take all that the device lets in (smaller blocks, flushes, discards); delete the device and add it again");
-		else if (ret == -ELOOP)
-			ublk_bpf_dev_fail(dev, ret,
-				"it leads back to this device, or is a stack of more than 16 devices");
-		else if (ret)
-			ublk_bpf_dev_fail(dev, ret, "the driver does not take it: %s",
-					  strerror(-ret));
-	}
-	/* the queues' threads may be using the number */
-	if (!ret && dup3(b.fd, old->fd, O_CLOEXEC) < 0)
-		ret = ublk_bpf_dev_fail(dev, -errno, "cannot change the descriptor: %s",
-					strerror(errno));
+	if (!ret)
+		ret = switch_backing(dev, old, &b);
 	close(b.fd);
 	if (ret)
 		return ret;
 	b.fd = old->fd;
 	*old = b;
-	return 0;
+	return drop_cache(dev, old);
 }
 
 /* Their size may be another one. */
@@ -95,7 +125,9 @@ int ublk_bpf_dev_reload(struct ublk_bpf_dev *dev, const struct ublk_bpf_file *fi
 	if (ret < 0)
 		return ublk_bpf_dev_fail(dev, ret, "the driver does not tell its size: %s",
 					 strerror(-ret));
-	ret = file ? replace_backing(dev, file) : measure_again(dev);
+	/* a file that was recovered may have smaller blocks than the disk */
+	ret = file ? replace_backing(dev, file, 1U << now.basic.logical_bs_shift) :
+		     measure_again(dev);
 	if (!ret)
 		ret = dev->target->reload(dev);
 	if (ret || dev->params.basic.dev_sectors == now.basic.dev_sectors)

@@ -64,10 +64,14 @@ static int load(struct program *program, const char *path, unsigned int id, cons
 	return 0;
 }
 
-/* The old one is let go of as soon as the link has the new one. */
+/*
+ * The old one's maps live until the next time, as those that are pinned do: what is held
+ * in there is not to be waited for.
+ */
 static void update(struct bpf_link *link, struct program *program, const char *path,
 		   unsigned int id, const char *ops)
 {
+	static struct bpf_object *old;
 	struct program new;
 
 	if (load(&new, path, id, ops))
@@ -77,7 +81,8 @@ static void update(struct bpf_link *link, struct program *program, const char *p
 		bpf_object__close(new.obj);
 		return;
 	}
-	bpf_object__close(program->obj);
+	bpf_object__close(old);
+	old = program->obj;
 	*program = new;
 	puts("updated");
 }

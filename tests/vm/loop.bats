@@ -134,6 +134,24 @@ sectors_and_flushes() { awk '{ print $7, $16 }' "/sys/block/$1/stat"; }
 	is "$(ublk-bpf list --json | jq length)" 0
 }
 
+@test "who_waits_for_a_tag_keeps_nobodys_io" {
+	null_blk nb 64
+	ublk-bpf add loop -n 0 -d 1 -f /dev/nb
+	# who finds no tag runs the queue itself, and then sleeps
+	echo mq-deadline >/sys/block/ublkb0/queue/scheduler
+	seeded
+	fio --name=t --filename=/dev/ublkb0 --direct=1 --ioengine=psync --rw=randread --bs=4k \
+		--numjobs=8 --time_based --runtime=5 --randseed="$SEED" >/dev/null 2>&1 3>&- &
+	fio=$!
+	for _ in $(seq 40); do
+		kill -0 $fio 2>/dev/null || break
+		sleep 1
+	done
+	! kill -0 $fio 2>/dev/null
+	wait $fio
+	is "$(stat_of 0 failed)" 0
+}
+
 @test "stack_of_devices_has_a_limit_and_keeps_its_data" {
 	null_blk nb 64
 	lower=/dev/nb
@@ -143,6 +161,10 @@ sectors_and_flushes() { awk '{ print $7, $16 }' "/sys/block/$1/stat"; }
 	run ublk-bpf add loop -n 17 -f "$lower"	# ELOOP
 	[ "$status" = 1 ]
 	[[ $output == *"stack of more than 16 devices"* ]]
+	# neither from below
+	null_blk other 64
+	ublk-bpf add loop -n 20 -f /dev/other
+	is "$("$tools/ctrl" set 0 slot=0 fd=9 9<>/dev/ublkb20)" ELOOP
 	verify "$lower" --iodepth=64 --iodepth_batch_submit=32 --io_size=1M
 	# the kernel's stack has an end, too: a part of it goes by workers
 	workers=$(ublk-bpf list --json | jq '[.[].stats.fwd_worker] | add')

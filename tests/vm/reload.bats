@@ -122,23 +122,33 @@ filled() {
 }
 
 @test "device_does_not_lie_in_its_own_file_system" {
-	null_blk a 64
-	ublk-bpf add loop -n 0 -f /dev/a
-	mkfs.ext4 -q /dev/ublkb0
-	mkdir -p /mnt/above
-	mount /dev/ublkb0 /mnt/above
-	truncate -s 32M /mnt/above/image
-	is "$("$tools/ctrl" set 0 slot=0 fd=9 9<>/mnt/above/image)" ELOOP
-	run ublk-bpf reload -n 0 -f /mnt/above/image
-	is "$status" 1
-	has "$output" "cannot reload device 0: it leads back to this device"
-	# nor by way of another one
-	ublk-bpf add loop -n 1 -f /mnt/above/image
-	run ublk-bpf reload -n 0 -f /dev/ublkb1
-	is "$status" 1
-	has "$output" "it leads back to this device"
-	ublk-bpf del -n 1
-	umount /mnt/above
+	null_blk a 192
+	mkdir -p /mnt/above /mnt/merged
+	for fs in ext4 btrfs; do	# the second does not say what it is on
+		ublk-bpf add loop -n 0 -f /dev/a
+		ublk-bpf add linear -n 1 -f /dev/ublkb0
+		"mkfs.$fs" -q /dev/ublkb1
+		mount /dev/ublkb1 /mnt/above
+		truncate -s 192M /mnt/above/image
+		is "$("$tools/ctrl" set 0 slot=0 fd=9 9<>/mnt/above/image)" ELOOP
+		run ublk-bpf reload -n 0 -f /mnt/above/image
+		is "$status" 1
+		has "$output" "cannot reload device 0: it leads back to this device"
+		# nor by way of another one
+		ublk-bpf add loop -n 2 -f /mnt/above/image
+		run ublk-bpf reload -n 0 -f /dev/ublkb2
+		is "$status" 1
+		has "$output" "it leads back to this device"
+		ublk-bpf del -n 2
+		# nor by one that shows the files of another
+		mkdir /mnt/above/lower /mnt/above/upper /mnt/above/work
+		truncate -s 192M /mnt/above/lower/image
+		mount -t overlay overlay /mnt/merged \
+			-o lowerdir=/mnt/above/lower,upperdir=/mnt/above/upper,workdir=/mnt/above/work
+		is "$("$tools/ctrl" set 0 slot=0 fd=9 9<>/mnt/merged/image)" ELOOP
+		umount /mnt/merged /mnt/above
+		ublk-bpf del -a
+	done
 }
 
 @test "wrong_reloads_are_told" {
@@ -161,7 +171,7 @@ filled() {
 	has "$output" "its program knows of 1048576; use start=1048576"
 	run ublk-bpf reload -n 0 -f /mnt/below/none,start=1M
 	is "$status" 1
-	has "$output" "there is no such file"
+	has "$output" "cannot reload device 0: /mnt/below/none: No such file or directory; nothing was changed"
 	ublk-bpf reload -n 0 -f /mnt/below/other,start=1M
 	ublk-bpf del -n 0
 	ublk-bpf add loop -n 0 -f $image --server

@@ -97,15 +97,18 @@ struct ublk_bpf_detach {
  *
  * Errors: -EINVAL slot out of range, or the file cannot be a backing (no
  * regular file or block device, opened write-only, no direct I/O unless buffered, a
- * block device that is to be buffered, or on a
- * started disk one that cannot take all that the disk lets in: it needs larger blocks
- * or memory aligned more, has a cache and the disk no flush, needs pages that do not change, or the disk discards,
- * the old backing can and the new one cannot);
+ * block device that is to be buffered), or on a started disk one that cannot take all
+ * that the disk lets in: it needs larger blocks or memory aligned more, has a cache and
+ * the disk no flush, needs pages that do not change, or the disk discards, the old
+ * backing can and the new one cannot;
  * -EINTR killed while the old backing's I/O ended: the slot is changed; -EBADF no
- * such descriptor; -ELOOP it is this very device, or a device whose backings lead
- * to this one, or lies in a file system on such a device, or a stack of more than 16; -ENOENT clear, get: empty; -EMFILE get:
- * no descriptor is free; -ENOMEM set: no memory; -EBUSY UBLK_BPF_SLOT_DROP_CACHE
- * while there is no server, for which pages may wait.
+ * such descriptor; -ENOENT clear, get: empty; -EMFILE get: no descriptor is free;
+ * -ENOMEM set: no memory; -EBUSY UBLK_BPF_SLOT_DROP_CACHE while there is no server, for
+ * which pages may wait;
+ * -ELOOP it is this very device, or a device whose backings lead to this one, or lies in
+ * a file system on such a device (a btrfs before 6.17: or there is any btrfs on one), or
+ * makes a stack of more than 16 on one. Other drivers' devices between two of ours are
+ * not looked through.
  * Setting a used slot replaces the backing; I/O in flight ends on the old one
  * before the command returns.
  */

@@ -77,8 +77,11 @@ static void update(struct bpf_link *link, struct program *program, const char *p
 	if (load(&new, path, id, ops))
 		return;
 	if (bpf_link__update_map(link, new.ops)) {
-		failed("update");
+		int err = errno;
+
 		bpf_object__close(new.obj);
+		errno = err;
+		failed("update");
 		return;
 	}
 	bpf_object__close(old);

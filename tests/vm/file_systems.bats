@@ -15,6 +15,7 @@ teardown() {
 	local status=0
 	umount /mnt/above 2>/dev/null
 	common_teardown || status=1
+	no_background
 	return $status
 }
 
@@ -49,7 +50,7 @@ each() {
 verified() {
 	seeded
 	for words in "--bs=4k --iodepth=32" "--bsrange=512-256k --bs_unaligned=0 --blockalign=512 --iodepth=8" \
-		"--bs=64k --iodepth=4 --trim_percentage=20 --trim_backlog=16 --trim_verify_zero=1" \
+		"--rw=randtrimwrite --bs=64k --iodepth=4" \
 		"--rw=randrw --bssplit=512/20:8k/60:1M/20 --iodepth=8 --fsync=32"; do
 		# shellcheck disable=SC2086
 		fio --name=v --filename=/dev/ublkb$top --direct=1 --ioengine=io_uring --rw=randwrite \

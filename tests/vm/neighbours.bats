@@ -49,8 +49,11 @@ ours_over() {
 	ublk-bpf del -n 5
 }
 
-# Command $1 of LVM, which knows null_blk by the name of its major number.
-lvm_do() { "$1" --config 'devices { types = [ "nullb", 16 ] }' "${@:2}" 3>&-; }
+# Command $1 of LVM, which is to look at the disks $scan only.
+lvm_do() {
+	"$1" --config "devices { types = [ \"nullb\", 16 ] filter = [ \"a|^/dev/$scan|\", \"r|.*|\" ] }" \
+		"${@:2}" 3>&-
+}
 
 volumes() {
 	lvm_do vgcreate volumes "$@"
@@ -61,6 +64,7 @@ volumes() {
 
 @test "lvm_on_ours" {
 	two_of_ours
+	scan=ublkb
 	volumes /dev/ublkb0 /dev/ublkb1
 	compared /dev/volumes/one
 	compared /dev/volumes/two
@@ -72,6 +76,7 @@ volumes() {
 }
 
 @test "ours_on_lvm" {
+	scan="[ab]\$"
 	volumes /dev/a /dev/b
 	ours_over /dev/volumes/one /dev/volumes/two
 	lvm_do vgremove -ff -y volumes

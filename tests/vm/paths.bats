@@ -60,10 +60,13 @@ gone() {
 	no_background
 }
 
-# The server died or was sent away; another one comes.
+# The server died or was sent away; another one comes. One that is sent away may wait for
+# a command that it gave back after the driver had cancelled the others, with stock
+# devices, too: that one has to be killed.
 recovered() {
-	for _ in $(seq 100); do
+	for try in $(seq 100); do
 		"$kublk" recover -t loop -n 0 -q 2 -d 32 "$@" /mnt/below/image && return
+		[ "$try" != 30 ] || pkill -KILL -f "$kublk add|$kublk recover" || true
 		sleep 0.1
 	done
 	return 1

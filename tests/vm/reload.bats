@@ -127,6 +127,7 @@ filled() {
 	for fs in ext4 btrfs; do	# the second does not say what it is on
 		ublk-bpf add loop -n 0 -f /dev/a
 		ublk-bpf add linear -n 1 -f /dev/ublkb0
+		wipefs -qa /dev/ublkb1
 		"mkfs.$fs" -q /dev/ublkb1
 		mount /dev/ublkb1 /mnt/above
 		truncate -s 192M /mnt/above/image

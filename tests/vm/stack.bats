@@ -105,7 +105,7 @@ has_open() { readlink "/proc/$1/fd/"* | grep -qx "$2"; }
 
 @test "who_lets_go_of_a_device_soon_is_waited_for" {
 	ublk-bpf add loop -n 0 -f /dev/a
-	"$tools/compare" /dev/ublkb0 seed=1 ops=100 bytes=1M 3>&- &	# O_EXCL, no name
+	"$tools/compare" /dev/ublkb0 seed=1 ops=5000 bytes=4M 3>&- &	# O_EXCL, no name
 	soon has_open $! /dev/ublkb0
 	ublk-bpf del -n 0
 	wait $!

@@ -81,6 +81,11 @@ updated_under_load() {
 	is "$(cat "$BATS_TEST_TMPDIR/io")" "ok 4096"
 }
 
+# The kernel has let go of the maps of the one that it refused.
+one_behaviour() {
+	[ "$(bpftool map list --json | jq '[.[] | select(.name == "behaviour")] | length')" = 1 ]
+}
+
 # An update to what loader's words "$@" name is refused, and nothing has changed.
 refused_next() {
 	fresh
@@ -91,6 +96,7 @@ refused_next() {
 	is "$(ctrl attach 0 prog_id=4711)" ok
 	kill -USR1 "$loader"
 	soon has_said 1 "update EINVAL"
+	soon one_behaviour
 	is "$(do_io COMPLETE write 4096)" "ok 4096 done=1 done_bytes=4096 order=13"
 	has "$(ctrl stats 0)" "state=1 flags=0 prog_id=4711"
 }

@@ -61,12 +61,15 @@ static const char *reload(struct ublk_bpf_dev *dev, const struct ublk_bpf_target
 	struct json_object *file_json = json_object_object_get(json, "file");
 	struct ublk_bpf_file file = {};
 	const char *wrong = NULL;
+	int ret = -EINVAL;
 
 	if (!json || (file_json && state_file(file_json, &file)))
 		wrong = "the server does not understand the question; is it of another version?";
-	else if (ublk_bpf_dev_reload(dev, file_json ? &file : NULL))
+	else
+		ret = ublk_bpf_dev_reload(dev, file_json ? &file : NULL);
+	if (ret && !wrong)
 		wrong = ublk_bpf_dev_error(dev);
-	if (!wrong && file_json) {
+	if (ret >= 0 && file_json) {
 		free(args->files[0].path);
 		args->files[0] = file;
 		file.path = NULL;

@@ -171,6 +171,12 @@ static s64 ublk_bpf_completed_bytes(const struct ublk_bpf_tag *tag)
 	return round_down(res, queue_logical_block_size(rq->q)) ?: -EIO;
 }
 
+/* A hold ended too late for its program, which is still the same. */
+static bool ublk_bpf_was_late(const struct ublk_bpf_tag *tag)
+{
+	return tag->hold_late && ublk_bpf_held_too_long(tag);
+}
+
 /*
  * What an I/O comes to that was held: bytes, or a negative errno. *@again: its
  * program let it go and nothing of it is done.
@@ -188,7 +194,7 @@ static s64 ublk_bpf_held_result(struct ublk_bpf_tag *tag, unsigned long flags, b
 	}
 	if (ranges && covered == tag->bytes)
 		return tag->bytes;
-	if (tag->hold_late) {
+	if (ublk_bpf_was_late(tag)) {
 		ublk_bpf_eject(tag->q->dev, tag);
 		return -ETIMEDOUT;
 	}
@@ -214,7 +220,8 @@ static bool ublk_bpf_finish(struct ublk_bpf_tag *tag, struct io_comp_batch *iob)
 	s64 res = tag->err;
 
 	ublk_bpf_release(dev, &tag->io);
-	WRITE_ONCE(tag->io.flags, 0);
+	/* in the server's task it is the server's, until that knows better */
+	WRITE_ONCE(tag->io.flags, flags & BIT(UBLK_BPF_IO_F_SERVER) ? BIT(UBLK_BPF_IO_F_SERVED) : 0);
 
 	if (unlikely(READ_ONCE(tag->done_server)) && !res) {
 		again = ublk_bpf_send_to_server(tag);
@@ -263,7 +270,7 @@ void ublk_bpf_put_io(struct ublk_bpf_tag *tag)
 	if (!refcount_dec_and_test(&tag->io.ref) || !ublk_bpf_finish(tag, NULL))
 		return;
 	/* redirected, and a hold was let go later than that: asked again */
-	if (tag->hold_late) {
+	if (ublk_bpf_was_late(tag)) {
 		ublk_bpf_eject(tag->q->dev, tag);
 		ublk_bpf_fail_rq(tag->q->dev, tag->rq, -ETIMEDOUT, true);
 		return;
@@ -382,7 +389,7 @@ static enum ublk_bpf_answer ublk_bpf_run(struct ublk_bpf_tag *tag, struct reques
 		tag->asking = false;
 		if (unlikely(answer != UBLK_BPF_ASKED)) {
 			if (!tag->taken) {	/* nobody has seen it */
-				tag->io.flags = 0;
+				WRITE_ONCE(tag->io.flags, server ? BIT(UBLK_BPF_IO_F_SERVED) : 0);
 				ublk_bpf_forget_held(tag);
 				return answer;
 			}

@@ -338,10 +338,11 @@ static int ublk_bpf_sunk(int one, int other)
 }
 
 /*
- * What I/O to a backing comes to, a file's by its file system, is below @level. A file
- * system that does not say what it is on may be on all that hold one of its kind.
+ * What I/O to a backing comes to, a file's by its file system, is below @level. With
+ * @guess, a file system that does not say what it is on is on all that hold one of its kind.
  */
-static int ublk_bpf_sink_backing(const struct ublk_bpf_backing *backing, unsigned int level)
+static int ublk_bpf_sink_backing(const struct ublk_bpf_backing *backing, unsigned int level,
+				 bool guess)
 {
 	const struct super_block *sb = d_real_inode(file_dentry(backing->file))->i_sb;
 	struct block_device *bdev = backing->bdev ?: sb->s_bdev;
@@ -352,7 +353,7 @@ static int ublk_bpf_sink_backing(const struct ublk_bpf_backing *backing, unsigne
 		lower = ublk_bpf_queue_dev(bdev_get_queue(bdev));
 		return lower ? ublk_bpf_sink(lower, level) : 0;
 	}
-	if (!(sb->s_type->fs_flags & FS_REQUIRES_DEV))
+	if (!guess || !(sb->s_type->fs_flags & FS_REQUIRES_DEV))
 		return 0;
 	list_for_each_entry(lower, &ublk_bpf_stack, stack_node)
 		if (ublk_bpf_is_below_sb(lower, sb))
@@ -360,7 +361,8 @@ static int ublk_bpf_sink_backing(const struct ublk_bpf_backing *backing, unsigne
 	return ret;
 }
 
-static int ublk_bpf_sink_slots(struct ublk_bpf_dev *upper, u32 except)
+static int ublk_bpf_sink_slots(struct ublk_bpf_dev *upper, u32 except, unsigned int level,
+			       bool guess)
 {
 	int ret = 0;
 
@@ -371,43 +373,68 @@ static int ublk_bpf_sink_slots(struct ublk_bpf_dev *upper, u32 except)
 			backing = ublk_bpf_backing_tryget(upper, slot);
 		if (!backing)
 			continue;
-		ret = ublk_bpf_sunk(ret, ublk_bpf_sink_backing(backing, upper->level));
+		ret = ublk_bpf_sunk(ret, ublk_bpf_sink_backing(backing, level, guess));
 		percpu_ref_put(&backing->ref);
 	}
 	return ret;
 }
 
+static void ublk_bpf_raise_all(void)
+{
+	struct ublk_bpf_dev *dev;
+
+	list_for_each_entry(dev, &ublk_bpf_stack, stack_node)
+		dev->level = 0;
+}
+
+/* Does I/O to @backing come to @dev? All that it comes to sinks to level 1. */
+static bool ublk_bpf_leads_to(const struct ublk_bpf_backing *backing,
+			      const struct ublk_bpf_dev *dev)
+{
+	struct ublk_bpf_dev *upper;
+	int news;
+
+	ublk_bpf_raise_all();
+	news = ublk_bpf_sink_backing(backing, 0, true);
+	while (news && !dev->level) {
+		news = 0;
+		list_for_each_entry(upper, &ublk_bpf_stack, stack_node)
+			if (upper->level)
+				news |= ublk_bpf_sink_slots(upper, UBLK_BPF_MAX_SLOTS, 0, true);
+	}
+	return dev->level;
+}
+
 /*
- * Would I/O go in a circle, or through too many devices of ours, with @backing in @slot
- * of @dev? Each device gets a level below all that lead to it; what is in a circle
- * would sink for ever. What lies between them (device mapper, a loop device) is not
- * looked into. Under ublk_bpf_stack_lock. Return: 0 or -ELOOP.
+ * Would I/O go through too many devices with @backing in @slot of @dev? Each sinks below
+ * all that are known to lead to it; there is no circle.
  */
-static int ublk_bpf_check_stack(const struct ublk_bpf_dev *dev, u32 slot,
-				const struct ublk_bpf_backing *backing)
+static bool ublk_bpf_is_too_deep(const struct ublk_bpf_dev *dev, u32 slot,
+				 const struct ublk_bpf_backing *backing)
 {
 	struct ublk_bpf_dev *upper;
 	int ret;
 
-	list_for_each_entry(upper, &ublk_bpf_stack, stack_node)
-		upper->level = 0;
-	ret = ublk_bpf_sink_backing(backing, dev->level);
+	ublk_bpf_raise_all();
+	ret = ublk_bpf_sink_backing(backing, dev->level, false);
 	while (ret > 0) {
-		ret = 0;
+		ret = ublk_bpf_sink_backing(backing, dev->level, false);
 		list_for_each_entry(upper, &ublk_bpf_stack, stack_node)
 			ret = ublk_bpf_sunk(ret, ublk_bpf_sink_slots(upper,
-						upper == dev ? slot : UBLK_BPF_MAX_SLOTS));
-		ret = ublk_bpf_sunk(ret, ublk_bpf_sink_backing(backing, dev->level));
+					upper == dev ? slot : UBLK_BPF_MAX_SLOTS, upper->level,
+					false));
 	}
-	return ret;
+	return ret < 0;
 }
 
 /* Can the disk's I/O go to @backing? Under ub->mutex and ublk_bpf_stack_lock. */
 static int ublk_bpf_check_backing(struct ublk_bpf_dev *dev, u32 slot,
 				  const struct ublk_bpf_backing *backing)
 {
-	return ublk_bpf_check_stack(dev, slot, backing) ?:
-	       (ublk_bpf_disk_is_laxer(dev, slot, backing) ? -EINVAL : 0);
+	/* what lies between (device mapper, a loop device) is not looked into */
+	if (ublk_bpf_leads_to(backing, dev) || ublk_bpf_is_too_deep(dev, slot, backing))
+		return -ELOOP;
+	return ublk_bpf_disk_is_laxer(dev, slot, backing) ? -EINVAL : 0;
 }
 
 /* A device comes, and goes: with no I/O any more, but with slots, maybe. */
@@ -453,7 +480,12 @@ int ublk_bpf_set_slot(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot, i
 		goto free_drop;
 	}
 
-	mutex_lock(mutex);
+	/* who holds it may wait for this very server, which can only be killed then */
+	if (mutex_lock_killable(mutex)) {
+		ublk_bpf_backing_drop(backing);
+		kfree(drop);
+		return -EINTR;
+	}
 	if (drop)
 		disk = ublk_bpf_get_disk(dev);
 	mutex_lock(&ublk_bpf_stack_lock);
@@ -489,7 +521,8 @@ int ublk_bpf_clear_slot(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot)
 
 	if (slot >= UBLK_BPF_MAX_SLOTS)
 		return -EINVAL;
-	mutex_lock(mutex);
+	if (mutex_lock_killable(mutex))
+		return -EINTR;
 	had = ublk_bpf_swap_slot(dev, slot, NULL);
 	mutex_unlock(mutex);
 
@@ -506,7 +539,8 @@ int ublk_bpf_get_slot(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot, s
 	if (slot >= UBLK_BPF_MAX_SLOTS)
 		return -EINVAL;
 
-	mutex_lock(mutex);
+	if (mutex_lock_killable(mutex))
+		return -EINTR;
 	backing = rcu_dereference_protected(dev->slots[slot], lockdep_is_held(mutex));
 	if (backing)
 		file = get_file(backing->file);

@@ -366,7 +366,8 @@ int ublk_bpf_dev_wait_fd(struct ublk_bpf_dev *dev, int fd);
  * written and is not there yet goes to the new one: sync before. After a failure the
  * device is as it was.
  *
- * Return: 0; -EOPNOTSUPP its target cannot, or it has no program; or as
+ * Return: 0; 1 it has the new file, and ublk_bpf_dev_error() says what failed after that;
+ * -EOPNOTSUPP its target cannot, or it has no program; or as
  * ublk_bpf_dev_open_backings().
  */
 int ublk_bpf_dev_reload(struct ublk_bpf_dev *dev, const struct ublk_bpf_file *file);

@@ -20,37 +20,27 @@ static int set_slot(struct ublk_bpf_dev *dev, int fd, __u32 flags)
 	return ret;
 }
 
-/* In the driver, then by the same descriptor here. No I/O goes to the old one meanwhile. */
-static int switch_backing(struct ublk_bpf_dev *dev, const struct ublk_bpf_backing *old,
-			  const struct ublk_bpf_backing *new)
+/* The driver has a new one: from now on the queues have, too, by the old one's descriptor. */
+static int switch_descriptor(struct ublk_bpf_dev *dev, int to, int from)
 {
-	int ret;
+	int ret = 0;
 
 	queues_pause(dev);
-	ret = set_slot(dev, new->fd, 0);
-	if (ret == -EINVAL)
-		ublk_bpf_dev_fail(dev, ret,
-			"it cannot take all that the device lets in (smaller blocks, flushes, discards); delete the device and add it again");
-	else if (ret == -ELOOP)
-		ublk_bpf_dev_fail(dev, ret,
-			"it leads back to this device, or is a stack of more than 16 devices");
-	else if (ret)
-		ublk_bpf_dev_fail(dev, ret, "the driver does not take it: %s", strerror(-ret));
-	else if (dup3(new->fd, old->fd, O_CLOEXEC) < 0)
+	if (dup3(to, from, O_CLOEXEC) < 0)
 		ret = ublk_bpf_dev_fail(dev, -errno, "cannot change the descriptor: %s",
 					strerror(errno));
 	queues_resume(dev);
 	return ret;
 }
 
-/* What was read from the old one. That waits for pages which our queues may have to read. */
-static int drop_cache(struct ublk_bpf_dev *dev, const struct ublk_bpf_backing *backing)
+/* What was read from the old one, by a queue until it had the new one, too. */
+static int drop_cache(struct ublk_bpf_dev *dev)
 {
-	int ret = set_slot(dev, backing->fd, UBLK_BPF_SLOT_DROP_CACHE);
+	int ret = set_slot(dev, dev->backings[0].fd, UBLK_BPF_SLOT_DROP_CACHE);
 
 	if (ret)
 		ublk_bpf_dev_fail(dev, ret,
-			"it is there, but what was read before may be in memory: %s; name it once more",
+			"it is done, but what was read before may be in memory: %s; do it once more",
 			strerror(-ret));
 	return ret;
 }
@@ -81,14 +71,26 @@ static int replace_backing(struct ublk_bpf_dev *dev, const struct ublk_bpf_file 
 		ret = ublk_bpf_dev_fail(dev, -EINVAL,
 			"its %llu bytes are no multiple of the device's block size %u; use length=%llu",
 			b.bytes, block, b.bytes / block * block);
+	if (!ret) {
+		ret = set_slot(dev, b.fd, 0);
+		if (ret == -EINVAL)
+			ublk_bpf_dev_fail(dev, ret,
+				"it cannot take all that the device lets in (smaller blocks, flushes, discards); delete the device and add it again");
+		else if (ret == -ELOOP)
+			ublk_bpf_dev_fail(dev, ret,
+				"it leads back to this device, or is a stack of more than 16 devices");
+		else if (ret)
+			ublk_bpf_dev_fail(dev, ret, "the driver does not take it: %s",
+					  strerror(-ret));
+	}
 	if (!ret)
-		ret = switch_backing(dev, old, &b);
+		ret = switch_descriptor(dev, b.fd, old->fd);
 	close(b.fd);
 	if (ret)
 		return ret;
 	b.fd = old->fd;
 	*old = b;
-	return drop_cache(dev, old);
+	return 0;
 }
 
 /* Their size may be another one. */
@@ -112,6 +114,21 @@ static int measure_again(struct ublk_bpf_dev *dev)
 	return 0;
 }
 
+static int tell_size(struct ublk_bpf_dev *dev)
+{
+	__u64 bytes = dev->params.basic.dev_sectors << 9;
+	int ret = ublk_bpf_set_disk_size(dev->ctrl, dev->info.dev_id, bytes);
+
+	if (ret == -EOPNOTSUPP)
+		return ublk_bpf_dev_fail(dev, ret,
+			"it has no program, only those can change their size; delete it and add it again");
+	if (ret)
+		return ublk_bpf_dev_fail(dev, ret,
+			"the driver does not take the new size of %llu bytes: %s",
+			bytes, strerror(-ret));
+	return 0;
+}
+
 int ublk_bpf_dev_reload(struct ublk_bpf_dev *dev, const struct ublk_bpf_file *file)
 {
 	struct ublk_params now;
@@ -128,17 +145,12 @@ int ublk_bpf_dev_reload(struct ublk_bpf_dev *dev, const struct ublk_bpf_file *fi
 	/* a file that was recovered may have smaller blocks than the disk */
 	ret = file ? replace_backing(dev, file, 1U << now.basic.logical_bs_shift) :
 		     measure_again(dev);
-	if (!ret)
-		ret = dev->target->reload(dev);
-	if (ret || dev->params.basic.dev_sectors == now.basic.dev_sectors)
+	if (ret)
 		return ret;
-	ret = ublk_bpf_set_disk_size(dev->ctrl, dev->info.dev_id,
-				     dev->params.basic.dev_sectors << 9);
-	if (ret == -EOPNOTSUPP)
-		ublk_bpf_dev_fail(dev, ret,
-			"it has no program, only those can change their size; delete it and add it again");
-	else if (ret)
-		ublk_bpf_dev_fail(dev, ret, "the driver does not take the new size of %llu bytes: %s",
-				  dev->params.basic.dev_sectors << 9, strerror(-ret));
-	return ret;
+	ret = dev->target->reload(dev);
+	if (!ret && dev->params.basic.dev_sectors != now.basic.dev_sectors)
+		ret = tell_size(dev);
+	if (!ret && file)
+		ret = drop_cache(dev);
+	return ret && file ? 1 : ret;
 }

@@ -152,6 +152,24 @@ filled() {
 	done
 }
 
+@test "btrfs_on_a_file_of_a_btrfs_is_no_circle" {
+	null_blk a 384
+	mkfs.btrfs -q /dev/a
+	mkdir -p /mnt/base /mnt/above
+	mount /dev/a /mnt/base
+	truncate -s 128M /mnt/base/image /mnt/base/other
+	ublk-bpf add loop -n 0 -f /mnt/base/image
+	mkfs.btrfs -q /dev/ublkb0
+	mount /dev/ublkb0 /mnt/above
+	# nor for others
+	ublk-bpf add loop -n 1 -f /mnt/base/other
+	ublk-bpf add linear -n 2 -f /dev/ublkb1
+	is "$(io /dev/ublkb2 write 0 4096)" "ok 4096"
+	umount /mnt/above
+	ublk-bpf del -a
+	umount /mnt/base
+}
+
 @test "wrong_reloads_are_told" {
 	run ublk-bpf reload -n 7
 	is "$status" 1

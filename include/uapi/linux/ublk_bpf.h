@@ -101,7 +101,7 @@ struct ublk_bpf_detach {
  * that the disk lets in: it needs larger blocks or memory aligned more, has a cache and
  * the disk no flush, needs pages that do not change, or the disk discards, the old
  * backing can and the new one cannot;
- * -EINTR killed while the old backing's I/O ended: the slot is changed; -EBADF no
+ * -EINTR killed, and where the old backing's I/O was waited for the slot is changed; -EBADF no
  * such descriptor; -ENOENT clear, get: empty; -EMFILE get: no descriptor is free;
  * -ENOMEM set: no memory; -EBUSY UBLK_BPF_SLOT_DROP_CACHE while there is no server, for
  * which pages may wait;

@@ -465,13 +465,12 @@ refused() {
 	refused "start 512, length 1048576 is outside of its 1048576 bytes; " \
 		-f /mnt/below/image,start=512,length=1M
 	refused "in use" -f /dev/nb
-	flock /mnt/below/image sleep 100 &
+	flock --no-fork /mnt/below/image sleep 100 &
 	locker=$!
 	sleep 1
 	refused "locked" -f /mnt/below/image
 	kill $locker
 	wait $locker || true
-	pkill -f 'sleep 100' || true
 	ublk-bpf add loop -n 1 -f /mnt/below/image
 	refused "locked" -f /mnt/below/image
 	null_blk other 16

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * ublk-bpf del: delete devices, server alive or not. Takes at most a minute a
- * device: SETTLE + CLAIM + STOP + KILLED + DELETE seconds.
+ * device: SETTLE + CLAIM + STOP + KILLED + DELETE + EXIT seconds.
  */
 #include <argp.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <time.h>
 #include <unistd.h>
 #include "cli.h"
@@ -20,6 +22,7 @@
 #define STOP_SECONDS	10
 #define KILLED_SECONDS	15
 #define DELETE_SECONDS	15
+#define EXIT_SECONDS	5
 
 struct del {
 	int id;
@@ -210,29 +213,34 @@ static void forget(unsigned int id)
 	state_remove(id);
 }
 
-#define STATUS_BUSY	(-1)	/* it is held by somebody, and nothing was said yet */
-
-/* Return: exit status, or with @patient STATUS_BUSY. */
-static int delete(struct ublk_bpf_ctrl *ctrl, unsigned int id, bool force, bool patient)
+/*
+ * The server of a device of ours, to be waited for: what is behind the device is used
+ * until that has exited. Return: a pidfd, or -1.
+ */
+static int open_server(struct ublk_bpf_ctrl *ctrl, unsigned int id)
 {
-	struct claim *claim = new_claim(id);
-	char user[512];
-	int ret;
+	struct json_object *state = state_load(id);
+	struct ublksrv_ctrl_dev_info info;
+	int fd = -1;
 
-	if (!claim)
-		return complain("out of memory");
-	/* readers do not hold it, but would miss it */
-	if (force) {
-		claim_disk(claim);
-	} else if (!claim_unused_disk(claim, id)) {
-		end_claim(claim);
-		if (patient)
-			return STATUS_BUSY;
-		find_user(id, user, sizeof(user));
-		return complain("/dev/ublkb%u is in use: %s; end that, or delete it all the same: ublk-bpf del -n %u --force",
-				id, user, id);
-	}
-	ret = stop(ctrl, id);
+	if (state && ublk_bpf_get_info(ctrl, id, &info) >= 0 && info.ublksrv_pid > 0 &&
+	    is_server(info.ublksrv_pid, id))
+		fd = pidfd_open(info.ublksrv_pid, 0);
+	json_object_put(state);
+	return fd;
+}
+
+static void wait_for_server(int fd)
+{
+	struct pollfd server = { .fd = fd, .events = POLLIN };
+
+	poll(&server, 1, EXIT_SECONDS * 1000);
+}
+
+static int stop_and_delete(struct ublk_bpf_ctrl *ctrl, unsigned int id, struct claim *claim)
+{
+	int ret = stop(ctrl, id);
+
 	/* Its number becomes free only when nobody has it open. */
 	end_claim(claim);
 	if (ret < 0 && ret != -ENODEV)
@@ -249,6 +257,37 @@ static int delete(struct ublk_bpf_ctrl *ctrl, unsigned int id, bool force, bool 
 	if (ret < 0 && ret != -ENODEV)
 		return complain("cannot delete /dev/ublkb%u: %s; see dmesg", id, strerror(-ret));
 	return 0;
+}
+
+#define STATUS_BUSY	(-1)	/* it is held by somebody, and nothing was said yet */
+
+/* Return: exit status, or with @patient STATUS_BUSY. */
+static int delete(struct ublk_bpf_ctrl *ctrl, unsigned int id, bool force, bool patient)
+{
+	struct claim *claim = new_claim(id);
+	int server, status;
+	char user[512];
+
+	if (!claim)
+		return complain("out of memory");
+	/* readers do not hold it, but would miss it */
+	if (force) {
+		claim_disk(claim);
+	} else if (!claim_unused_disk(claim, id)) {
+		end_claim(claim);
+		if (patient)
+			return STATUS_BUSY;
+		find_user(id, user, sizeof(user));
+		return complain("/dev/ublkb%u is in use: %s; end that, or delete it all the same: ublk-bpf del -n %u --force",
+				id, user, id);
+	}
+	server = open_server(ctrl, id);
+	status = stop_and_delete(ctrl, id, claim);
+	if (server >= 0 && !status)
+		wait_for_server(server);
+	if (server >= 0)
+		close(server);
+	return status;
 }
 
 static bool is_ours(struct ublk_bpf_ctrl *ctrl, unsigned int id)

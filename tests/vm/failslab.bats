@@ -184,6 +184,7 @@ verified() {
 	echo 0 >$fail/probability
 	echo 0 >/sys/block/a/make-it-fail
 	[ "$(stat_of 0 misused)" = 0 ]
+}
 
 @test "module_is_loaded_or_enomem" {
 	ublk-bpf del -a

@@ -12,7 +12,7 @@ $tables[0] as $tables
 # what a device took in a round, or each of the further ones of a difference
 | def taken($name): $tables.differences[$name] as $d
 	| if $d then (.[$d[0]] - .[$d[1]]) / $d[2] else .[$name] end;
-def label($name): $tables.devices[$name] // $tables.differences[$name][3];
+def label_of($name): $tables.devices[$name] // $tables.differences[$name][3];
 
 # ours / peer in every round
 def ratios($ours; $peer; $workload; $quantity):
@@ -38,8 +38,8 @@ def ratios($ours; $peer; $workload; $quantity):
 		| ratios($ours; $peer; $workload; $quantity) as $per_round
 		| ($per_round | spread) as $ratio
 		| {
-			ours: $ours, ours_label: label($ours),
-			peer: $peer, peer_label: label($peer),
+			ours: $ours, ours_label: label_of($ours),
+			peer: $peer, peer_label: label_of($peer),
 			workload: $workload, workload_label: $tables.workloads[$workload],
 			quantity: $quantity
 		} + $ratio + {

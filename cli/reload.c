@@ -210,10 +210,6 @@ int cmd_reload(int argc, char **argv)
 
 	argp_parse(&reload_argp, argc, argv, 0, NULL, &reload);
 	if (reload.text) {
-		/* the server would look for a name in another folder */
-		if (access(reload.file.path, F_OK))
-			return complain("cannot reload device %d: %s: %s; nothing was changed",
-					reload.id, reload.file.path, strerror(errno));
 		json_object_object_add(question, "file", state_file_json(&reload.file));
 		if (sync_disk(reload.id))
 			return EXIT_FAILURE;

@@ -4,6 +4,8 @@
  * in /run/ublk-bpf, written once, whole or not at all.
  */
 #include <errno.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -35,12 +37,16 @@ static void state_path(char *path, size_t size, unsigned int id, const char *suf
 	snprintf(path, size, STATE_DIR "/%u.json%s", id, suffix);
 }
 
-/* Names must mean the same in another folder; one that is gone stays as it is. */
+/* Names must mean the same in another folder, that of what is not there as well. */
 static struct json_object *path_json(const char *path)
 {
-	char *real = realpath(path, NULL);
-	struct json_object *json = json_object_new_string(real ? real : path);
+	char *real = realpath(path, NULL), folder[PATH_MAX];
+	struct json_object *json;
 
+	if (!real && path[0] != '/' && getcwd(folder, sizeof(folder)) &&
+	    asprintf(&real, "%s/%s", folder, path) < 0)
+		real = NULL;
+	json = json_object_new_string(real ? real : path);
 	free(real);
 	return json;
 }

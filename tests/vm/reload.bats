@@ -190,7 +190,7 @@ filled() {
 	has "$output" "its program knows of 1048576; use start=1048576"
 	run ublk-bpf reload -n 0 -f /mnt/below/none,start=1M
 	is "$status" 1
-	has "$output" "cannot reload device 0: /mnt/below/none: No such file or directory; nothing was changed"
+	has "$output" "there is no such file"
 	ublk-bpf reload -n 0 -f /mnt/below/other,start=1M
 	ublk-bpf del -n 0
 	ublk-bpf add loop -n 0 -f $image --server

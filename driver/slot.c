@@ -204,18 +204,24 @@ static bool ublk_bpf_waits_for_server(const struct ublk_bpf_dev *dev)
 	return false;
 }
 
+/* The disk, or NULL; it stays as long as tag_list_lock is held. */
+static struct gendisk *ublk_bpf_disk_locked(const struct ublk_bpf_dev *dev)
+{
+	struct request_queue *q = list_first_entry_or_null(&dev->set->tag_list,
+							   struct request_queue, tag_set_list);
+
+	return q ? q->disk : NULL;
+}
+
 /* The disk, with a reference, or NULL. Under ub->mutex, as its end is. */
 struct gendisk *ublk_bpf_get_disk(struct ublk_bpf_dev *dev)
 {
-	struct gendisk *disk = NULL;
-	struct request_queue *q;
+	struct gendisk *disk;
 
 	mutex_lock(&dev->set->tag_list_lock);
-	q = list_first_entry_or_null(&dev->set->tag_list, struct request_queue, tag_set_list);
-	if (q && q->disk) {
-		disk = q->disk;
+	disk = ublk_bpf_disk_locked(dev);
+	if (disk)
 		get_device(disk_to_dev(disk));
-	}
 	mutex_unlock(&dev->set->tag_list_lock);
 
 	return disk;
@@ -301,15 +307,15 @@ static LIST_HEAD(ublk_bpf_stack);
 static bool ublk_bpf_is_below_sb(struct ublk_bpf_dev *dev, const struct super_block *sb)
 {
 	struct block_device *part;
-	struct request_queue *q;
+	struct gendisk *disk;
 	unsigned long nr;
 	bool below = false;
 
 	mutex_lock(&dev->set->tag_list_lock);
-	q = list_first_entry_or_null(&dev->set->tag_list, struct request_queue, tag_set_list);
+	disk = ublk_bpf_disk_locked(dev);
 	rcu_read_lock();
-	if (q && q->disk) {
-		xa_for_each(&q->disk->part_tbl, nr, part) {
+	if (disk) {
+		xa_for_each(&disk->part_tbl, nr, part) {
 			const void *holder = READ_ONCE(part->bd_holder);
 
 			below |= holder == sb || holder == sb->s_type;

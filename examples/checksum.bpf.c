@@ -113,7 +113,7 @@ unsigned long UBLK_BPF_STRUCT_OPS(checksum_queue_io_cmd, struct ublk_bpf_io *io,
 	if (!err)
 		err = ublk_bpf_forward(io, 0, iod->nr_sectors * SECTOR, 0,
 				       iod->start_sector * SECTOR);
-	return err ? ublk_bpf_fail_io(io, err) : ublk_bpf_return_val(UBLK_BPF_IO_QUEUED, 0);
+	return ublk_bpf_answer(io, err);
 }
 
 int UBLK_BPF_STRUCT_OPS(checksum_io_done, struct ublk_bpf_io *io, unsigned int slot,

@@ -36,13 +36,8 @@ static int loop_forward(struct ublk_bpf_io *io, const struct ublksrv_io_desc *io
 unsigned long UBLK_BPF_STRUCT_OPS(loop_queue_io_cmd, struct ublk_bpf_io *io, unsigned int off)
 {
 	const struct ublksrv_io_desc *iod = ublk_bpf_get_iod(io);
-	int err = -EOPNOTSUPP;
 
-	if (iod)
-		err = loop_forward(io, iod, off);
-	if (err)
-		ublk_bpf_complete_io(io, err);
-	return ublk_bpf_return_val(UBLK_BPF_IO_QUEUED, 0);
+	return ublk_bpf_answer(io, iod ? loop_forward(io, iod, off) : -EOPNOTSUPP);
 }
 
 char _license[] SEC("license") = "GPL";

@@ -55,8 +55,10 @@ verified() {
 	[ "$(stat_of 0 fwd_bytes)" -gt 0 ]
 }
 
+# Not by kublk: where its server is quick it waits for 10 s, and begins anew with each file
+# of /dev that anybody closes meanwhile.
 gone() {
-	"$kublk" del -n 0
+	ublk-bpf del -n 0
 	no_background
 }
 

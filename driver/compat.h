@@ -27,6 +27,14 @@
 void wbt_disable_default(struct gendisk *disk);
 #endif
 
+/* Before the disk is there: 7.x does not even make it then, which saves its hooks as well. */
+static inline void ublk_bpf_prevent_wbt(struct request_queue *q)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 0, 0)
+	blk_queue_flag_set(QUEUE_FLAG_DISABLE_WBT_DEF, q);
+#endif
+}
+
 static inline void ublk_bpf_disable_wbt(struct gendisk *disk)
 {
 #ifdef CONFIG_BLK_WBT

@@ -375,6 +375,7 @@ struct ublk_bpf_queue *ublk_bpf_do_init_hctx(struct ublk_bpf_dev *dev, struct bl
 	struct ublk_bpf_queue *q = &dev->queues[hctx->queue_num];
 
 	q->canceling = canceling;
+	ublk_bpf_prevent_wbt(hctx->queue);
 	/* a flush of a backing ends ours under its own lock of this kind */
 	blk_mq_hctx_set_fq_lock_class(hctx, &dev->fq_lock_key);
 	return q;

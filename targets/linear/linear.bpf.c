@@ -20,7 +20,7 @@ const volatile __u32 nr_parts;
 static int linear_forward(struct ublk_bpf_io *io, const struct ublksrv_io_desc *iod, __u32 off)
 {
 	__u64 pos = (iod->start_sector << 9) + off;
-	__u32 nr = linear_find(parts, pos);
+	__u32 nr = nr_parts == 1 ? 0 : linear_find(parts, pos);	/* known when it is loaded */
 	__u32 bytes = linear_bytes(&parts[nr], pos, (iod->nr_sectors << 9) - off);
 
 	return ublk_bpf_forward(io, off, bytes, nr, pos + parts[nr].shift) ?: (int)bytes;

@@ -37,12 +37,12 @@ static struct ublk_bpf_tag *ublk_bpf_rq_tag(struct ublk_bpf_dev *dev, const stru
  * in the list was not taken, and comes again by queue_rq.
  */
 static void ublk_bpf_stock_queue_rqs(struct ublk_bpf_dev *dev, struct rq_list *list,
-				     struct ublk_bpf_plug *plug)
+				     struct ublk_bpf_batch *batch)
 {
 	struct request *rq;
 
 	rq_list_for_each(list, rq)
-		ublk_bpf_rq_tag(dev, rq)->batch = plug;
+		ublk_bpf_rq_tag(dev, rq)->batch = batch;
 	dev->stock_ops->queue_rqs(list);
 	rq_list_for_each(list, rq)
 		ublk_bpf_rq_tag(dev, rq)->batch = NULL;
@@ -50,7 +50,7 @@ static void ublk_bpf_stock_queue_rqs(struct ublk_bpf_dev *dev, struct rq_list *l
 
 /* 6.12 has none: the same through queue_rq. */
 static void ublk_bpf_queue_each_rq(struct ublk_bpf_dev *dev, struct rq_list *list,
-				   struct ublk_bpf_plug *plug)
+				   struct ublk_bpf_batch *batch)
 {
 	struct rq_list refused = {};
 	struct request *rq;
@@ -59,34 +59,52 @@ static void ublk_bpf_queue_each_rq(struct ublk_bpf_dev *dev, struct rq_list *lis
 		struct blk_mq_queue_data bd = { .rq = rq, .last = rq_list_empty(list) };
 		struct ublk_bpf_tag *tag = ublk_bpf_rq_tag(dev, rq);
 
-		WRITE_ONCE(tag->batch, plug);
+		WRITE_ONCE(tag->batch, batch);
 		if (dev->stock_ops->queue_rq(rq->mq_hctx, &bd) != BLK_STS_OK)
 			rq_list_add_tail(&refused, rq);
 		/*
-		 * What was aborted on the way has not passed our hook. Clearing
-		 * it for the tag's next I/O as well costs that one its batch.
+		 * What was aborted on the way has not passed our hook. To clear it for
+		 * the tag's next I/O, between the two, costs that one its batch.
 		 */
-		WRITE_ONCE(tag->batch, NULL);
+		if (READ_ONCE(tag->batch) == batch)
+			WRITE_ONCE(tag->batch, NULL);
 	}
 	*list = refused;
 }
 
 /*
+ * How many requests of a list may go to one backing, as far as that can be known: that
+ * one's tags are taken together then.
+ */
+static unsigned short ublk_bpf_list_share(const struct ublk_bpf_dev *dev, struct rq_list *list)
+{
+	unsigned int nr_slots = READ_ONCE(dev->nr_slots), nr = 0;
+	struct request *rq;
+
+	if (!nr_slots)
+		return 1;
+	rq_list_for_each(list, rq)
+		nr++;
+	return clamp(nr / nr_slots, 1, UBLK_BPF_MAX_NR_IOS);
+}
+
+/*
  * A list of requests from a task's plug: what they forward goes out under one
- * plug of ours, so that the backing gets a list as well, and what a program
- * completed at once ends together.
+ * plug of ours, so that the backing gets a list as well, and what is done by the
+ * end of that ends together.
  */
 static void ublk_bpf_queue_rqs(struct rq_list *list)
 {
-	struct ublk_bpf_dev *dev = ublk_bpf_queue_dev(rq_list_peek(list)->q);
-	struct ublk_bpf_plug plug;
+	struct request_queue *q = rq_list_peek(list)->q;
+	struct ublk_bpf_dev *dev = ublk_bpf_queue_dev(q);
+	struct ublk_bpf_batch batch;
 
-	ublk_bpf_start_plug(&plug);
+	ublk_bpf_start_batch(&batch, q, ublk_bpf_list_share(dev, list));
 	if (dev->stock_ops->queue_rqs)
-		ublk_bpf_stock_queue_rqs(dev, list, &plug);
+		ublk_bpf_stock_queue_rqs(dev, list, &batch);
 	else
-		ublk_bpf_queue_each_rq(dev, list, &plug);
-	ublk_bpf_finish_plug(&plug);
+		ublk_bpf_queue_each_rq(dev, list, &batch);
+	ublk_bpf_finish_batch(&batch);
 }
 
 static atomic_t ublk_bpf_nr_devs;

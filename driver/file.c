@@ -300,7 +300,7 @@ static long ublk_bpf_file_start(struct ublk_bpf_fwd *fwd, bool nowait)
  * @fwd:	the range
  * @nowait:	in the submitter's context: nothing may wait
  *
- * Context: task. The submitter's plug and list of bios are put away: a file
+ * Context: task. The submitter's plug and list of bios are put away already: a file
  * system may wait for a bio of its own that would be parked there.
  * Return: true when the range is under way or has ended, false (@nowait only)
  * when a worker has to do it.
@@ -312,15 +312,12 @@ bool ublk_bpf_file_submit(struct ublk_bpf_fwd *fwd, bool nowait)
 	const struct cred *old_cred = override_creds(cred);
 	unsigned int noio = memalloc_noio_save();
 	unsigned int old_flags = current->flags;
-	struct ublk_bpf_plug plug;
 	long ret;
 
 	/* who cleans the pages of this device is not to be throttled by those of its file */
 	if (!nowait)
 		current->flags |= PF_LOCAL_THROTTLE;
-	ublk_bpf_start_plug(&plug);
 	ret = ublk_bpf_file_start(fwd, nowait);
-	ublk_bpf_finish_plug(&plug);
 	current_restore_flags(old_flags, PF_LOCAL_THROTTLE);
 	memalloc_noio_restore(noio);
 	revert_creds(old_cred);

@@ -51,25 +51,51 @@ void ublk_bpf_start_plug(struct ublk_bpf_plug *plug)
 	current->flags &= ~PF_BLOCK_TS;
 	current->plug = NULL;
 	current->bio_list = NULL;
-	plug->iob = (struct io_comp_batch){};
 	blk_start_plug(&plug->plug);
 }
 
-void ublk_bpf_finish_plug(struct ublk_bpf_plug *plug)
+/* When it is finished. */
+void ublk_bpf_restore_plug(struct ublk_bpf_plug *plug)
 {
-	if (plug->iob.complete)
-		plug->iob.complete(&plug->iob);
-	blk_finish_plug(&plug->plug);
 	current->plug = plug->outer;
 	current->bio_list = plug->bio_list;
+}
+
+/* The backing of a slot: one for all I/Os of a list is looked up once. */
+static __always_inline struct ublk_bpf_backing *
+ublk_bpf_batch_backing(struct ublk_bpf_dev *dev, struct ublk_bpf_batch *batch, u32 slot)
+{
+	struct ublk_bpf_backing *backing;
+
+	if (batch && batch->refs && batch->slot == slot) {
+		batch->refs--;
+		return batch->backing;
+	}
+	backing = ublk_bpf_backing_tryget(dev, slot);
+	if (!backing || !batch)
+		return backing;
+	if (backing->issue_sleeps) {
+		/* nor are tags of it kept that no I/O may come for */
+		batch->keep = false;
+		batch->plug.plug.nr_ios = 1;
+	}
+	if (batch->keep && !batch->refs) {
+		batch->backing = backing;
+		batch->slot = slot;
+		batch->refs = UBLK_BPF_MAX_NR_IOS;
+		percpu_ref_get_many(&backing->ref, batch->refs);
+	}
+	return backing;
 }
 
 /*
  * Check a range of an I/O, see ublk_bpf_forward(), and get its backing. Context: any;
  * the I/O cannot end.
  */
-static int ublk_bpf_make_range(struct ublk_bpf_tag *tag, struct ublk_bpf_range *range, u32 off,
-			       u32 bytes, u32 slot, u64 pos)
+static __always_inline int ublk_bpf_make_range(struct ublk_bpf_tag *tag,
+					       struct ublk_bpf_batch *batch,
+					       struct ublk_bpf_range *range, u32 off,
+					       u32 bytes, u32 slot, u64 pos)
 {
 	enum req_op op = req_op(tag->rq);
 	struct ublk_bpf_backing *backing;
@@ -78,7 +104,7 @@ static int ublk_bpf_make_range(struct ublk_bpf_tag *tag, struct ublk_bpf_range *
 
 	if ((u64)off + bytes > tag->bytes || (!bytes && op != REQ_OP_FLUSH))
 		return -EINVAL;
-	backing = ublk_bpf_backing_tryget(tag->q->dev, slot);
+	backing = ublk_bpf_batch_backing(tag->q->dev, batch, slot);
 	if (!backing)
 		return -ENOENT;
 
@@ -110,8 +136,10 @@ put:
 }
 
 /* Record a range. Context: as above, and @rec and @ranges are the caller's alone. */
-int ublk_bpf_record(struct ublk_bpf_tag *tag, struct ublk_bpf_record *rec,
-		    struct ublk_bpf_range *ranges, u32 off, u32 bytes, u32 slot, u64 pos)
+static __always_inline int __ublk_bpf_record(struct ublk_bpf_tag *tag, struct ublk_bpf_batch *batch,
+					     struct ublk_bpf_record *rec,
+					     struct ublk_bpf_range *ranges, u32 off, u32 bytes,
+					     u32 slot, u64 pos)
 {
 	int err;
 
@@ -119,13 +147,19 @@ int ublk_bpf_record(struct ublk_bpf_tag *tag, struct ublk_bpf_record *rec,
 		return -ENOSPC;
 	if (off < rec->last_off || off > rec->covered)
 		return -EINVAL;
-	err = ublk_bpf_make_range(tag, &ranges[rec->nr], off, bytes, slot, pos);
+	err = ublk_bpf_make_range(tag, batch, &ranges[rec->nr], off, bytes, slot, pos);
 	if (err)
 		return err;
 	rec->nr++;
 	rec->last_off = off;
 	rec->covered = max(rec->covered, off + bytes);
 	return 0;
+}
+
+int ublk_bpf_record(struct ublk_bpf_tag *tag, struct ublk_bpf_record *rec,
+		    struct ublk_bpf_range *ranges, u32 off, u32 bytes, u32 slot, u64 pos)
+{
+	return __ublk_bpf_record(tag, NULL, rec, ranges, off, bytes, slot, pos);
 }
 
 /* The range that replaces the one that io_done is told of. Context: io_done. */
@@ -135,7 +169,7 @@ int ublk_bpf_record_retry(struct ublk_bpf_fwd *fwd, u32 off, u32 bytes, u32 slot
 		return -ENOSPC;
 	if (off != fwd->range.off || bytes != fwd->range.bytes)
 		return -EINVAL;
-	return ublk_bpf_make_range(fwd->tag, &fwd->retry, off, bytes, slot, pos);
+	return ublk_bpf_make_range(fwd->tag, NULL, &fwd->retry, off, bytes, slot, pos);
 }
 
 /* The same for the run of the callbacks. Context: a queue callback. */
@@ -149,7 +183,8 @@ int ublk_bpf_record_io(struct ublk_bpf_tag *tag, u32 off, u32 bytes, u32 slot, u
 		ublk_bpf_misused(tag, "forwarded an I/O that it had completed or held");
 		return -EINVAL;
 	}
-	err = ublk_bpf_record(tag, &tag->rec, tag->room->ranges, off, bytes, slot, pos);
+	err = __ublk_bpf_record(tag, READ_ONCE(tag->batch), &tag->rec, tag->room->ranges, off, bytes,
+				slot, pos);
 	if (!err)
 		__set_bit(UBLK_BPF_IO_F_RANGES, &tag->io.flags);
 	return err;
@@ -267,7 +302,7 @@ static void ublk_bpf_fail_bio(struct ublk_bpf_tag *tag, struct ublk_bpf_fwd *fwd
 }
 
 /* The end of a bio. Context: any. */
-static void ublk_bpf_end_bio(struct ublk_bpf_tag *tag, struct ublk_bpf_backing *backing,
+static __always_inline void ublk_bpf_end_bio(struct ublk_bpf_tag *tag, struct ublk_bpf_backing *backing,
 			     struct ublk_bpf_fwd *fwd, blk_status_t status)
 {
 	if (unlikely(status))
@@ -308,13 +343,14 @@ static void ublk_bpf_tag_clone_end_io(struct bio *bio)
  * from whatever task it is sent. Takes over a reference of the backing. @worker:
  * not sent by the run of the callbacks, which alone may take the tag's own clone.
  */
-static struct bio *ublk_bpf_clone_bio(struct ublk_bpf_tag *tag, struct bio *src,
-				      struct ublk_bpf_backing *backing, struct ublk_bpf_fwd *fwd,
-				      bool worker)
+static __always_inline struct bio *
+ublk_bpf_clone_bio(struct ublk_bpf_tag *tag, struct bio *src, struct ublk_bpf_backing *backing,
+		   struct ublk_bpf_fwd *fwd, bool worker)
 {
 	struct bio *blkcg_src = src ?: tag->rq->bio;	/* a flush has none */
 	struct bio_set *clones = &tag->q->dev->clones;
 	struct ublk_bpf_room *room = tag->room;
+	struct cgroup_subsys_state *css;
 	struct bio *bio;
 
 	/* without a device: else the cgroup would be looked up twice */
@@ -336,8 +372,9 @@ static struct bio *ublk_bpf_clone_bio(struct ublk_bpf_tag *tag, struct bio *src,
 		bio->bi_end_io = ublk_bpf_clone_end_io;
 	}
 	bio->bi_bdev = backing->bdev;
-	if (blkcg_src && bio_blkcg_css(blkcg_src))
-		bio_clone_blkg_association(bio, blkcg_src);
+	css = blkcg_src ? bio_blkcg_css(blkcg_src) : NULL;
+	if (likely(css))
+		bio_associate_blkg_from_css(bio, css);
 	else
 		bio_associate_blkg(bio);	/* none may start without */
 	bio->bi_private = tag;
@@ -365,31 +402,34 @@ static void ublk_bpf_submit_empty(struct ublk_bpf_tag *tag, const struct ublk_bp
 }
 
 /*
- * Send a range to a block device: each bio of the request that it touches is
- * cloned and trimmed. Consumes a reference of the backing. The caller holds a
- * reference, so that the I/O cannot end in here. @fwd: NULL, or what the bios belong to.
- * Context: task, may sleep.
+ * What lies beside an I/O that is forwarded as it is was merged with it above already. But
+ * a scheduler has more to merge with; one may be below a disk without requests, too.
  */
-static void ublk_bpf_submit_bdev(struct ublk_bpf_tag *tag, const struct ublk_bpf_range *range,
-				 struct ublk_bpf_fwd *fwd, bool worker)
+static bool ublk_bpf_may_merge(struct block_device *bdev)
+{
+	struct request_queue *q = bdev_get_queue(bdev);
+
+	return q->elevator || !queue_is_mq(q);
+}
+
+/*
+ * Send a range of a read or write to a block device: each bio of the request that it
+ * touches is cloned and trimmed. See ublk_bpf_submit_bdev().
+ */
+static __always_inline void ublk_bpf_submit_data(struct ublk_bpf_tag *tag,
+						 const struct ublk_bpf_range *range,
+						 struct ublk_bpf_fwd *fwd, bool worker)
 {
 	struct ublk_bpf_backing *backing = range->backing;
 	struct request *rq = tag->rq;
 	u32 start = range->off, end = range->off + range->bytes;
+	blk_opf_t opf = req_op(rq) | (rq->cmd_flags & UBLK_BPF_KEEP_FLAGS);
 	struct bio *src, *bio;
 	u32 at = 0;
 
-	switch (req_op(rq)) {
-	case REQ_OP_FLUSH:
-		ublk_bpf_submit_empty(tag, range, fwd, REQ_OP_WRITE | REQ_PREFLUSH, worker);
-		return;
-	case REQ_OP_DISCARD:
-	case REQ_OP_WRITE_ZEROES:
-		ublk_bpf_submit_empty(tag, range, fwd, req_op(rq), worker);
-		return;
-	default:
-		break;
-	}
+	if (range->bytes == tag->bytes && rq->bio == rq->biotail &&
+	    !ublk_bpf_may_merge(backing->bdev))
+		opf |= REQ_NOMERGE;
 
 	for (src = rq->bio; start < end; at += src->bi_iter.bi_size, src = src->bi_next) {
 		u32 skip, bytes;
@@ -408,7 +448,7 @@ static void ublk_bpf_submit_bdev(struct ublk_bpf_tag *tag, const struct ublk_bpf
 			bio_advance(bio, skip);
 		bio->bi_iter.bi_size = bytes;
 		bio->bi_iter.bi_sector = (range->pos + (start - range->off)) >> SECTOR_SHIFT;
-		bio->bi_opf = req_op(rq) | (rq->cmd_flags & UBLK_BPF_KEEP_FLAGS);
+		bio->bi_opf = opf;
 		refcount_inc(&tag->io.ref);
 		start += bytes;
 		submit_bio_noacct(bio);
@@ -417,6 +457,24 @@ static void ublk_bpf_submit_bdev(struct ublk_bpf_tag *tag, const struct ublk_bpf
 nomem:
 	percpu_ref_put(&backing->ref);
 	ublk_bpf_fail_bio(tag, fwd, -ENOMEM);
+}
+
+/*
+ * Send a range to a block device. Consumes a reference of the backing. The caller holds a
+ * reference, so that the I/O cannot end in here. @fwd: NULL, or what the bios belong to.
+ * Context: task, may sleep.
+ */
+static void ublk_bpf_submit_bdev(struct ublk_bpf_tag *tag, const struct ublk_bpf_range *range,
+				 struct ublk_bpf_fwd *fwd, bool worker)
+{
+	enum req_op op = req_op(tag->rq);
+
+	if (op == REQ_OP_FLUSH)
+		ublk_bpf_submit_empty(tag, range, fwd, REQ_OP_WRITE | REQ_PREFLUSH, worker);
+	else if (op == REQ_OP_DISCARD || op == REQ_OP_WRITE_ZEROES)
+		ublk_bpf_submit_empty(tag, range, fwd, op, worker);
+	else
+		ublk_bpf_submit_data(tag, range, fwd, worker);
 }
 
 /* The same of a range that keeps its reference till all of its bios have ended. */
@@ -530,7 +588,7 @@ static bool ublk_bpf_stack_is_low(void)
 	return current_stack_pointer - (unsigned long)task_stack_page(current) < THREAD_SIZE / 2;
 }
 
-static void ublk_bpf_count_range(const struct ublk_bpf_tag *tag,
+static __always_inline void ublk_bpf_count_range(const struct ublk_bpf_tag *tag,
 				 const struct ublk_bpf_range *range, bool worker)
 {
 	struct ublk_bpf_dev *dev = tag->q->dev;
@@ -544,11 +602,28 @@ static void ublk_bpf_count_range(const struct ublk_bpf_tag *tag,
 			       range->pos, worker);
 }
 
-static void ublk_bpf_submit_range(struct ublk_bpf_tag *tag, const struct ublk_bpf_range *range,
+/*
+ * Can what is forwarded be sent from this task, which has @outer for its plug and came by
+ * a request of @q?
+ */
+bool ublk_bpf_may_send_here(struct blk_plug *outer, const struct request_queue *q)
+{
+	return !ublk_bpf_outer_holds_tags(outer, q) && !ublk_bpf_stack_is_low();
+}
+
+static __always_inline void ublk_bpf_submit_range(struct ublk_bpf_tag *tag, const struct ublk_bpf_range *range,
 				  bool here)
 {
+	enum req_op op = req_op(tag->rq);
 	struct ublk_bpf_fwd *fwd;
 
+	/* most are, so this is short */
+	if (likely(here && range->backing->bdev && (op == REQ_OP_READ || op == REQ_OP_WRITE) &&
+		   !READ_ONCE(tag->q->dev->has_done))) {
+		ublk_bpf_count_range(tag, range, false);
+		ublk_bpf_submit_data(tag, range, NULL, false);
+		return;
+	}
 	if (here && range->backing->bdev && !ublk_bpf_wants_zero_pages(tag, range->backing)) {
 		ublk_bpf_count_range(tag, range, false);
 		if (ublk_bpf_needs_fwd(tag))
@@ -568,26 +643,39 @@ static void ublk_bpf_submit_range(struct ublk_bpf_tag *tag, const struct ublk_bp
 	queue_work(tag->q->dev->wq, &fwd->work);
 }
 
+static void ublk_bpf_submit_recorded(struct ublk_bpf_tag *tag, bool here)
+{
+	for (unsigned int i = 0; i < tag->rec.nr; i++)
+		ublk_bpf_submit_range(tag, &tag->room->ranges[i], here);
+	tag->rec.nr = 0;
+	tag->sent = tag->rec.covered;
+}
+
+/* As ublk_bpf_submit_ranges(), of an I/O that comes in a list: all is plugged already. */
+void ublk_bpf_submit_in_batch(struct ublk_bpf_tag *tag, struct ublk_bpf_batch *batch)
+{
+	if (!batch->armed) {
+		batch->armed = true;
+		list_add(&batch->cb.list, &batch->plug.plug.cb_list);
+	}
+	if (unlikely(!batch->keep))
+		ublk_bpf_let_go(batch);
+	ublk_bpf_submit_recorded(tag, batch->here);
+}
+
 /*
  * Send what the last call recorded. Context: task, may sleep, outside of the
- * program's RCU section; a reference is held. @batch: the list it comes
- * with, plugged already, or NULL.
+ * program's RCU section; a reference is held.
  */
-void ublk_bpf_submit_ranges(struct ublk_bpf_tag *tag, struct ublk_bpf_plug *batch)
+void ublk_bpf_submit_ranges(struct ublk_bpf_tag *tag)
 {
-	struct blk_plug *outer = batch ? batch->outer : current->plug;
 	/* in the server's task io_uring's lock may be held: nothing may wait there */
 	bool here = !test_bit(UBLK_BPF_IO_F_SERVER, &tag->io.flags) &&
-		    !ublk_bpf_outer_holds_tags(outer, tag->rq->q) && !ublk_bpf_stack_is_low();
-	bool plug = !batch && (current->plug || tag->rec.nr > 1);
+		    ublk_bpf_may_send_here(current->plug, tag->rq->q);
+	bool plug = current->plug || tag->rec.nr > 1;
 	struct bio_list *bio_list = current->bio_list;
 	struct ublk_bpf_plug private;
 
-	/* what is done does not wait for what may sleep now */
-	if (batch && batch->iob.complete) {
-		batch->iob.complete(&batch->iob);
-		batch->iob = (struct io_comp_batch){};
-	}
 	if (plug)
 		ublk_bpf_start_plug(&private);
 	/*
@@ -595,13 +683,12 @@ void ublk_bpf_submit_ranges(struct ublk_bpf_tag *tag, struct ublk_bpf_plug *batc
 	 * come by another's I/O, and sleep for the tag that it has.
 	 */
 	current->bio_list = NULL;
-	for (unsigned int i = 0; i < tag->rec.nr; i++)
-		ublk_bpf_submit_range(tag, &tag->room->ranges[i], here);
-	if (plug)
-		ublk_bpf_finish_plug(&private);
+	ublk_bpf_submit_recorded(tag, here);
+	if (plug) {
+		blk_finish_plug(&private.plug);
+		ublk_bpf_restore_plug(&private);
+	}
 	current->bio_list = bio_list;
-	tag->rec.nr = 0;
-	tag->sent = tag->rec.covered;
 }
 
 /*

@@ -27,6 +27,7 @@
 #define UBLK_BPF_MAX_RANGES	16	/* a call of a callback */
 #define UBLK_BPF_SCRATCH_SIZE	64
 #define UBLK_BPF_MAX_TRIES	64	/* of a range, by io_done */
+#define UBLK_BPF_MAX_NR_IOS	32U	/* tags at a time: the block layer's own limit */
 #define UBLK_BPF_MAX_DONE_SERVER	8	/* times that io_done sends an I/O to its server */
 
 struct ublk_bpf_ops;			/* in full in ops.c only, see there */
@@ -75,7 +76,25 @@ struct ublk_bpf_plug {
 	struct blk_plug		plug;
 	struct blk_plug		*outer;
 	struct bio_list		*bio_list;
-	struct io_comp_batch	iob;
+};
+
+/*
+ * A list of I/Os that come together, by queue_rqs. What it keeps it lets go of when all is
+ * sent, and before its task sleeps, where sending one may wait for what has nothing to do
+ * with the others: see ublk_bpf_let_go().
+ */
+struct ublk_bpf_batch {
+	struct ublk_bpf_plug	plug;
+	struct blk_plug_cb	cb;	/* of the plug: the task sleeps */
+	bool			armed;	/* it will be called */
+	bool			here;	/* they can be sent from this task */
+	bool			keep;	/* none went where issuing may sleep */
+	struct ublk_bpf_backing	*backing;	/* of most of them, maybe: */
+	u32			slot;		/* where it is, */
+	u32			refs;		/* and references for their ranges */
+	struct ublk_bpf_tag	*sent;	/* forwarded; the run's references are kept */
+	struct ublk_bpf_tag	**sent_end;
+	struct io_comp_batch	iob;	/* what has ended well */
 };
 
 /* What a slot of a device is set to: the driver holds the open file. */
@@ -91,6 +110,7 @@ struct ublk_bpf_backing {
 	bool			has_cache;	/* a flush has to reach it */
 	bool			buffered;	/* not direct I/O */
 	bool			stable;		/* pages must not change under a write */
+	bool			issue_sleeps;	/* its driver may sleep for a request */
 	struct ublk_bpf_dev	*dev;
 	struct work_struct	free_work;
 };
@@ -152,23 +172,27 @@ struct ublk_bpf_tag {
 	struct ublk_bpf_queue	*q;
 	struct request		*rq;
 	struct ublksrv_io_desc	iod;
-	int			err;		/* the first, kept by cmpxchg */
 	u64			attach_seq;	/* of the program that was asked first */
+	unsigned long		answer;		/* of the callback that was asked last */
 	u32			bytes;		/* of the I/O */
-	u32			taken;		/* by dispositions */
-	u32			sent;		/* covered by ranges that were sent */
-	struct ublk_bpf_record	rec;		/* of this call */
-	bool			asking;		/* a queue callback runs */
-	bool			scratched;	/* its scratch is in use */
-	bool			held_ranges;	/* recorded through the hold, and sent */
-	bool			hold_late;	/* it had ended after its time */
-	bool			rerun;		/* the server has said -EAGAIN */
-	bool			done_server;	/* io_done wants it to go there */
-	u8			hold_end;	/* enum ublk_bpf_hold_end */
-	u32			held_covered;	/* by ranges of both kinds */
+	struct_group(fresh,			/* zeroes when an I/O starts */
+		int			err;	/* the first, kept by cmpxchg */
+		u32			taken;	/* by dispositions */
+		u32			sent;	/* covered by ranges that were sent */
+		u32			held_covered;	/* by ranges of both kinds */
+		struct ublk_bpf_record	rec;	/* of this call */
+		bool			asking;	/* a queue callback runs */
+		bool			scratched;	/* its scratch is in use */
+		bool			held_ranges;	/* recorded through the hold, and sent */
+		bool			hold_late;	/* it had ended after its time */
+		bool			rerun;	/* the server has said -EAGAIN */
+		bool			done_server;	/* io_done wants it to go there */
+		u8			hold_end;	/* enum ublk_bpf_hold_end */
+	);
 	unsigned long		held_since;	/* jiffies, of the first hold */
 	struct ublk_bpf_hold	*hold;		/* tied to the I/O; RCU to read */
-	struct ublk_bpf_plug	*batch;		/* of the queue_rqs it comes by, NULL: queue_rq */
+	struct ublk_bpf_batch	*batch;		/* of the queue_rqs it comes by, NULL: queue_rq */
+	struct ublk_bpf_tag	*next_sent;	/* in its batch */
 	struct ublk_bpf_room	*room;
 } ____cacheline_aligned;
 
@@ -212,6 +236,7 @@ struct ublk_bpf_dev {
 	mempool_t			fwds;		/* such a device, and must not need */
 	struct workqueue_struct		*wq;		/* what this one waits for */
 	struct ublk_bpf_backing __rcu	*slots[UBLK_BPF_MAX_SLOTS];	/* ub->mutex to write */
+	unsigned int			nr_slots;	/* that are set; likewise */
 	u64				cookie;
 	u32				attach_flags;
 	u32				prog_id;
@@ -255,17 +280,15 @@ static inline struct ublk_bpf_tag *ublk_bpf_io_tag(const struct ublk_bpf_io *io)
 
 /* ops.c */
 enum ublk_bpf_answer {
-	UBLK_BPF_ASKED,		/* *ret is what the callback returned */
+	UBLK_BPF_ASKED,		/* tag->answer is what the callback returned */
 	UBLK_BPF_SERVER,	/* no program or no such callback: the server */
 	UBLK_BPF_GONE,		/* the program is gone: -EOPNOTSUPP */
 };
 
-enum ublk_bpf_answer ublk_bpf_ask(struct ublk_bpf_dev *dev, struct ublk_bpf_io *io,
-				  unsigned int off, unsigned long *ret);
-enum ublk_bpf_answer ublk_bpf_ask_daemon(struct ublk_bpf_dev *dev, struct ublk_bpf_io *io,
-					 unsigned int off, unsigned long *ret);
+enum ublk_bpf_answer ublk_bpf_ask(struct ublk_bpf_tag *tag);
+enum ublk_bpf_answer ublk_bpf_ask_daemon(struct ublk_bpf_tag *tag);
 bool ublk_bpf_has_queue_io_cmd(struct ublk_bpf_dev *dev);
-void ublk_bpf_release(struct ublk_bpf_dev *dev, struct ublk_bpf_io *io);
+void ublk_bpf_ask_release(struct ublk_bpf_tag *tag);
 int ublk_bpf_ask_done(struct ublk_bpf_fwd *fwd, int res);
 int ublk_bpf_attach(struct ublk_bpf_dev *dev, const struct ublk_bpf_attach *arg);
 int ublk_bpf_detach(struct ublk_bpf_dev *dev);
@@ -305,6 +328,10 @@ static inline void ublk_bpf_get_dev(struct ublk_bpf_dev *dev)
 
 /* io.c */
 void ublk_bpf_put_io(struct ublk_bpf_tag *tag);
+void ublk_bpf_start_batch(struct ublk_bpf_batch *batch, const struct request_queue *q,
+			  unsigned short nr_ios);
+void ublk_bpf_finish_batch(struct ublk_bpf_batch *batch);
+void ublk_bpf_let_go(struct ublk_bpf_batch *batch);
 void ublk_bpf_completed(struct ublk_bpf_tag *tag, int res);
 void ublk_bpf_fail_range(struct ublk_bpf_tag *tag, int err);
 void ublk_bpf_misused(struct ublk_bpf_tag *tag, const char *what);
@@ -316,14 +343,16 @@ void ublk_bpf_end_wait(struct ublk_bpf_dev *dev, int err);
 
 /* forward.c */
 void ublk_bpf_start_plug(struct ublk_bpf_plug *plug);
-void ublk_bpf_finish_plug(struct ublk_bpf_plug *plug);
+void ublk_bpf_restore_plug(struct ublk_bpf_plug *plug);
 int ublk_bpf_record(struct ublk_bpf_tag *tag, struct ublk_bpf_record *rec,
 		    struct ublk_bpf_range *ranges, u32 off, u32 bytes, u32 slot, u64 pos);
 int ublk_bpf_record_io(struct ublk_bpf_tag *tag, u32 off, u32 bytes, u32 slot, u64 pos);
 void ublk_bpf_drop_record(struct ublk_bpf_record *rec, const struct ublk_bpf_range *ranges);
 void ublk_bpf_drop_ranges(struct ublk_bpf_tag *tag);
 bool ublk_bpf_send_held(struct ublk_bpf_tag *tag, const struct ublk_bpf_range *range);
-void ublk_bpf_submit_ranges(struct ublk_bpf_tag *tag, struct ublk_bpf_plug *batch);
+bool ublk_bpf_may_send_here(struct blk_plug *outer, const struct request_queue *q);
+void ublk_bpf_submit_ranges(struct ublk_bpf_tag *tag);
+void ublk_bpf_submit_in_batch(struct ublk_bpf_tag *tag, struct ublk_bpf_batch *batch);
 
 int ublk_bpf_record_retry(struct ublk_bpf_fwd *fwd, u32 off, u32 bytes, u32 slot, u64 pos);
 void ublk_bpf_end_fwd(struct ublk_bpf_fwd *fwd, int err);
@@ -360,11 +389,25 @@ int ublk_bpf_clear_slot(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot)
 int ublk_bpf_get_slot(struct ublk_bpf_dev *dev, struct mutex *mutex, u32 slot, s32 __user *to);
 void ublk_bpf_clear_slots(struct ublk_bpf_dev *dev);
 struct gendisk *ublk_bpf_get_disk(struct ublk_bpf_dev *dev);
-struct ublk_bpf_backing *ublk_bpf_backing_tryget(struct ublk_bpf_dev *dev, u32 slot);
 void ublk_bpf_enter_stack(struct ublk_bpf_dev *dev);
 void ublk_bpf_leave_stack(struct ublk_bpf_dev *dev);
 int ublk_bpf_slot_init(void);
 void ublk_bpf_slot_exit(void);
+
+/* Get the backing of a slot, NULL when it is empty. Context: any. */
+static inline struct ublk_bpf_backing *ublk_bpf_backing_tryget(struct ublk_bpf_dev *dev, u32 slot)
+{
+	struct ublk_bpf_backing *backing;
+
+	if (slot >= UBLK_BPF_MAX_SLOTS)
+		return NULL;
+	rcu_read_lock();
+	do {	/* one that is dead is not in the slot any more */
+		backing = rcu_dereference(dev->slots[slot]);
+	} while (backing && !percpu_ref_tryget_live_rcu(&backing->ref));
+	rcu_read_unlock();
+	return backing;
+}
 
 extern struct workqueue_struct *ublk_bpf_free_wq;	/* backings: never behind I/O */
 

@@ -98,18 +98,9 @@ static u32 ublk_bpf_op(const struct request *rq)
 /* The tag's earlier I/O has ended: everything here is ours to set. */
 static void ublk_bpf_start_io(struct ublk_bpf_tag *tag, struct request *rq, bool server)
 {
+	memset(&tag->fresh, 0, sizeof(tag->fresh));
 	tag->rq = rq;
 	tag->bytes = blk_rq_bytes(rq);
-	tag->taken = 0;
-	tag->sent = 0;
-	tag->err = 0;
-	tag->rec = (struct ublk_bpf_record){};
-	tag->held_ranges = false;
-	tag->scratched = false;
-	tag->done_server = false;
-	tag->hold_late = false;
-	tag->held_covered = 0;
-	tag->hold_end = UBLK_BPF_HOLD_NONE;
 	tag->iod.op_flags = ublk_bpf_op(rq) | ublk_bpf_op_flags(rq);
 	tag->iod.nr_sectors = blk_rq_sectors(rq);
 	tag->iod.start_sector = blk_rq_pos(rq);
@@ -211,6 +202,8 @@ static s64 ublk_bpf_held_result(struct ublk_bpf_tag *tag, unsigned long flags, b
  */
 static bool ublk_bpf_finish(struct ublk_bpf_tag *tag, struct io_comp_batch *iob)
 {
+	const unsigned long usual = BIT(UBLK_BPF_IO_F_OWNED) | BIT(UBLK_BPF_IO_F_RANGES) |
+				    BIT(UBLK_BPF_IO_F_AWAY);	/* all that was forwarded is back */
 	unsigned long flags = READ_ONCE(tag->io.flags);
 	/* what a hold ends may be ended by the server's task, too */
 	bool server = flags & (BIT(UBLK_BPF_IO_F_SERVER) | BIT(UBLK_BPF_IO_F_HELD));
@@ -219,7 +212,14 @@ static bool ublk_bpf_finish(struct ublk_bpf_tag *tag, struct io_comp_batch *iob)
 	bool again = false;
 	s64 res = tag->err;
 
-	ublk_bpf_release(dev, &tag->io);
+	if (unlikely(READ_ONCE(dev->has_release)))
+		ublk_bpf_ask_release(tag);
+	if (likely(flags == usual && !res && !READ_ONCE(tag->done_server))) {
+		WRITE_ONCE(tag->io.flags, 0);
+		if (!blk_mq_add_to_batch(rq, iob, false, blk_mq_end_request_batch))
+			blk_mq_end_request(rq, BLK_STS_OK);
+		return false;
+	}
 	/* in the server's task it is the server's, until that knows better */
 	WRITE_ONCE(tag->io.flags, flags & BIT(UBLK_BPF_IO_F_SERVER) ? BIT(UBLK_BPF_IO_F_SERVED) : 0);
 
@@ -361,6 +361,17 @@ static unsigned int ublk_bpf_run_held(struct ublk_bpf_tag *tag, bool gone)
 	return cut ? 2 : 1;
 }
 
+/* What an I/O of a list has forwarded is sent: may it end with the others? */
+static bool ublk_bpf_keep_sent(struct ublk_bpf_batch *batch, struct ublk_bpf_tag *tag)
+{
+	if (!batch->keep ||
+	    tag->io.flags & (BIT(UBLK_BPF_IO_F_REDIRECT) | BIT(UBLK_BPF_IO_F_HELD)))
+		return false;
+	*batch->sent_end = tag;
+	batch->sent_end = &tag->next_sent;
+	return true;
+}
+
 /*
  * Ask the program about an I/O until all of it is taken or redirected.
  *
@@ -372,22 +383,20 @@ static unsigned int ublk_bpf_run_held(struct ublk_bpf_tag *tag, bool gone)
 static enum ublk_bpf_answer ublk_bpf_run(struct ublk_bpf_tag *tag, struct request *rq,
 					 bool daemon, bool server, bool rerun)
 {
-	struct ublk_bpf_plug *batch = READ_ONCE(tag->batch);
+	struct ublk_bpf_batch *batch = READ_ONCE(tag->batch);
 	struct ublk_bpf_dev *dev = tag->q->dev;
 	enum ublk_bpf_answer answer;
 	bool more, gone = false;
 	unsigned int refs = 2;
-	unsigned long ret = 0;
 
 	ublk_bpf_start_io(tag, rq, server);
 	tag->rerun = rerun || ublk_bpf_was_rerun(tag);
-	WRITE_ONCE(tag->batch, NULL);
 	do {
 		tag->asking = true;
-		answer = daemon ? ublk_bpf_ask_daemon(dev, &tag->io, tag->taken, &ret) :
-				  ublk_bpf_ask(dev, &tag->io, tag->taken, &ret);
+		answer = daemon ? ublk_bpf_ask_daemon(tag) : ublk_bpf_ask(tag);
 		tag->asking = false;
 		if (unlikely(answer != UBLK_BPF_ASKED)) {
+			WRITE_ONCE(tag->batch, NULL);
 			if (!tag->taken) {	/* nobody has seen it */
 				WRITE_ONCE(tag->io.flags, server ? BIT(UBLK_BPF_IO_F_SERVED) : 0);
 				ublk_bpf_forget_held(tag);
@@ -401,10 +410,15 @@ static enum ublk_bpf_answer ublk_bpf_run(struct ublk_bpf_tag *tag, struct reques
 				__set_bit(UBLK_BPF_IO_F_REDIRECT, &tag->io.flags);
 			break;
 		}
-		more = ublk_bpf_answered(tag, ret);
-		if (tag->rec.nr)
-			ublk_bpf_submit_ranges(tag, batch);
+		more = ublk_bpf_answered(tag, tag->answer);
+		if (!tag->rec.nr)
+			continue;
+		if (batch)
+			ublk_bpf_submit_in_batch(tag, batch);
+		else
+			ublk_bpf_submit_ranges(tag);
 	} while (more);
+	WRITE_ONCE(tag->batch, NULL);
 
 	if (unlikely(!tag->err && ublk_bpf_unfinished(tag))) {
 		ublk_bpf_count(dev, unfinished, 1);
@@ -418,6 +432,8 @@ static enum ublk_bpf_answer ublk_bpf_run(struct ublk_bpf_tag *tag, struct reques
 	if (tag->io.flags & (BIT(UBLK_BPF_IO_F_RANGES) | BIT(UBLK_BPF_IO_F_HELD))) {
 		if (!test_bit(UBLK_BPF_IO_F_REDIRECT, &tag->io.flags) || tag->taken)
 			WRITE_ONCE(tag->io.flags, tag->io.flags | BIT(UBLK_BPF_IO_F_AWAY));
+		if (batch && ublk_bpf_keep_sent(batch, tag))
+			return UBLK_BPF_ASKED;
 		if (!refcount_sub_and_test(refs, &tag->io.ref))
 			return UBLK_BPF_ASKED;
 	} else {
@@ -434,6 +450,77 @@ static enum ublk_bpf_answer ublk_bpf_run(struct ublk_bpf_tag *tag, struct reques
 	return UBLK_BPF_SERVER;
 }
 
+/*
+ * End what is done of a list, and let go of what is kept for the rest. Context: the task
+ * of the list, or schedule(), which that has called.
+ */
+void ublk_bpf_let_go(struct ublk_bpf_batch *batch)
+{
+	struct ublk_bpf_tag *tag, *next;
+
+	if (batch->refs)
+		percpu_ref_put_many(&batch->backing->ref, batch->refs);
+	batch->refs = 0;
+
+	*batch->sent_end = NULL;
+	batch->sent_end = &batch->sent;
+	for (tag = batch->sent; tag; tag = next) {
+		next = tag->next_sent;
+		if (refcount_sub_and_test(2, &tag->io.ref))
+			ublk_bpf_finish(tag, &batch->iob);
+	}
+	if (batch->iob.complete)
+		batch->iob.complete(&batch->iob);
+	batch->iob = (struct io_comp_batch){};
+}
+
+/* From schedule(), where nothing may sleep and not all who end I/O can tell that. */
+static void ublk_bpf_batch_cb(struct blk_plug_cb *cb, bool from_schedule)
+{
+	struct ublk_bpf_batch *batch = container_of(cb, struct ublk_bpf_batch, cb);
+	unsigned long flags;
+
+	batch->armed = false;
+	if (!from_schedule)
+		return;
+	local_irq_save(flags);
+	ublk_bpf_let_go(batch);
+	local_irq_restore(flags);
+}
+
+/*
+ * A list of requests of @q, of which @nr_ios may go to one backing, is asked about.
+ * Context: task, may sleep.
+ */
+void ublk_bpf_start_batch(struct ublk_bpf_batch *batch, const struct request_queue *q,
+			  unsigned short nr_ios)
+{
+	batch->cb.callback = ublk_bpf_batch_cb;
+	batch->cb.data = batch;
+	batch->armed = false;
+	batch->here = ublk_bpf_may_send_here(current->plug, q);
+	batch->keep = true;
+	batch->refs = 0;
+	batch->sent_end = &batch->sent;
+	batch->iob = (struct io_comp_batch){};
+	ublk_bpf_start_plug(&batch->plug);
+	batch->plug.plug.nr_ios = nr_ios;
+}
+
+/*
+ * What is forwarded goes out. Of that, what comes back at once has waited for the run's
+ * references, so that it ends together. While things end the task has no plug: its own is
+ * being flushed.
+ */
+void ublk_bpf_finish_batch(struct ublk_bpf_batch *batch)
+{
+	if (!batch->keep)
+		ublk_bpf_let_go(batch);
+	blk_finish_plug(&batch->plug.plug);
+	ublk_bpf_let_go(batch);
+	ublk_bpf_restore_plug(&batch->plug);
+}
+
 /* See ublk_bpf_queue_rq(). */
 bool ublk_bpf_do_queue_rq(struct ublk_bpf_queue *q, struct request *rq)
 {
@@ -442,6 +529,8 @@ bool ublk_bpf_do_queue_rq(struct ublk_bpf_queue *q, struct request *rq)
 
 	if (!ublk_bpf_goes_to_server(tag, rq))
 		answer = ublk_bpf_run(tag, rq, false, false, false);
+	else
+		WRITE_ONCE(tag->batch, NULL);
 	switch (answer) {
 	case UBLK_BPF_ASKED:
 		return true;

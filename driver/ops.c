@@ -67,17 +67,16 @@ static void ublk_bpf_synchronize(void)
  * Under RCU or SRCU, which attach_seq follows as well: a program is attached
  * when nobody reads the pointer of the one before any more.
  */
-static const struct ublk_bpf_ops *ublk_bpf_ops_to_ask(struct ublk_bpf_dev *dev,
-						      struct ublk_bpf_io *io, unsigned int off,
-						      enum ublk_bpf_answer *answer)
+static __always_inline const struct ublk_bpf_ops *
+ublk_bpf_ops_to_ask(struct ublk_bpf_tag *tag, enum ublk_bpf_answer *answer)
 {
-	struct ublk_bpf_tag *tag = ublk_bpf_io_tag(io);
+	struct ublk_bpf_dev *dev = tag->q->dev;
 	struct ublk_bpf_prog *prog;
 
 	do {
 		prog = rcu_dereference_check(dev->prog, srcu_read_lock_held(&ublk_bpf_srcu));
 		if (likely(prog)) {
-			if (!off)
+			if (!tag->taken)
 				tag->attach_seq = dev->attach_seq;
 			*answer = UBLK_BPF_SERVER;
 			return likely(tag->attach_seq == dev->attach_seq) ?
@@ -92,25 +91,21 @@ static const struct ublk_bpf_ops *ublk_bpf_ops_to_ask(struct ublk_bpf_dev *dev,
 }
 
 /**
- * ublk_bpf_ask - call queue_io_cmd
- * @dev:	the device
- * @io:		the I/O
- * @off:	bytes of it that are taken already
- * @ret:	where the program's answer goes
+ * ublk_bpf_ask - call queue_io_cmd about what of an I/O is not taken
+ * @tag:	the I/O's
  *
  * Context: any task; does not sleep.
  * Return: UBLK_BPF_ASKED, or why there was nobody to ask.
  */
-enum ublk_bpf_answer ublk_bpf_ask(struct ublk_bpf_dev *dev, struct ublk_bpf_io *io,
-				  unsigned int off, unsigned long *ret)
+enum ublk_bpf_answer ublk_bpf_ask(struct ublk_bpf_tag *tag)
 {
 	const struct ublk_bpf_ops *ops;
 	enum ublk_bpf_answer answer;
 
 	rcu_read_lock();
-	ops = ublk_bpf_ops_to_ask(dev, io, off, &answer);
+	ops = ublk_bpf_ops_to_ask(tag, &answer);
 	if (likely(ops && ops->queue_io_cmd)) {
-		*ret = ops->queue_io_cmd(io, off);
+		tag->answer = ops->queue_io_cmd(&tag->io, tag->taken);
 		answer = UBLK_BPF_ASKED;
 	}
 	rcu_read_unlock();
@@ -119,17 +114,16 @@ enum ublk_bpf_answer ublk_bpf_ask(struct ublk_bpf_dev *dev, struct ublk_bpf_io *
 }
 
 /* The same for queue_io_cmd_daemon, which may sleep. */
-enum ublk_bpf_answer ublk_bpf_ask_daemon(struct ublk_bpf_dev *dev, struct ublk_bpf_io *io,
-					 unsigned int off, unsigned long *ret)
+enum ublk_bpf_answer ublk_bpf_ask_daemon(struct ublk_bpf_tag *tag)
 {
 	const struct ublk_bpf_ops *ops;
 	enum ublk_bpf_answer answer;
 	int idx;
 
 	idx = srcu_read_lock(&ublk_bpf_srcu);
-	ops = ublk_bpf_ops_to_ask(dev, io, off, &answer);
+	ops = ublk_bpf_ops_to_ask(tag, &answer);
 	if (ops && ops->queue_io_cmd_daemon) {
-		*ret = ops->queue_io_cmd_daemon(io, off);
+		tag->answer = ops->queue_io_cmd_daemon(&tag->io, tag->taken);
 		answer = UBLK_BPF_ASKED;
 	}
 	srcu_read_unlock(&ublk_bpf_srcu, idx);
@@ -164,20 +158,19 @@ bool ublk_bpf_releasing(void)
  * was asked about it. Context: any. Not preempted: whoever else runs on the CPU
  * would be taken for it.
  */
-void ublk_bpf_release(struct ublk_bpf_dev *dev, struct ublk_bpf_io *io)
+void ublk_bpf_ask_release(struct ublk_bpf_tag *tag)
 {
+	struct ublk_bpf_dev *dev = tag->q->dev;
 	const struct ublk_bpf_ops *ops;
 	struct ublk_bpf_prog *prog;
 
-	if (!READ_ONCE(dev->has_release))
-		return;		/* most have none, and this is once an I/O */
 	rcu_read_lock();
 	prog = rcu_dereference(dev->prog);
 	ops = prog ? ublk_bpf_ops_of(prog) : NULL;
-	if (ops && ops->release_io_cmd && ublk_bpf_io_tag(io)->attach_seq == dev->attach_seq) {
+	if (ops && ops->release_io_cmd && tag->attach_seq == dev->attach_seq) {
 		preempt_disable();
 		this_cpu_inc(ublk_bpf_in_release);
-		ops->release_io_cmd(io);
+		ops->release_io_cmd(&tag->io);
 		this_cpu_dec(ublk_bpf_in_release);
 		preempt_enable();
 	}

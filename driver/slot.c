@@ -18,21 +18,6 @@
 #include <linux/wait_bit.h>
 #include "internal.h"
 
-/* Get the backing of a slot, NULL when it is empty. Context: any. */
-struct ublk_bpf_backing *ublk_bpf_backing_tryget(struct ublk_bpf_dev *dev, u32 slot)
-{
-	struct ublk_bpf_backing *backing;
-
-	if (slot >= UBLK_BPF_MAX_SLOTS)
-		return NULL;
-	rcu_read_lock();
-	do {	/* one that is dead is not in the slot any more */
-		backing = rcu_dereference(dev->slots[slot]);
-	} while (backing && !percpu_ref_tryget_live(&backing->ref));
-	rcu_read_unlock();
-	return backing;
-}
-
 static void ublk_bpf_backing_free_work(struct work_struct *work)
 {
 	struct ublk_bpf_backing *backing = container_of(work, struct ublk_bpf_backing, free_work);
@@ -81,6 +66,14 @@ static int ublk_bpf_file_align(const struct file *file, unsigned int *block, uns
  * I/O to a regular file goes through an open file of our own: direct unless @flags say
  * otherwise, and without the time stamps that a read would start a transaction for.
  */
+/* @bdev: NULL: not known. A file system on several disks names the first; then others wait. */
+static bool ublk_bpf_issue_sleeps(struct block_device *bdev)
+{
+	struct request_queue *q = bdev ? bdev_get_queue(bdev) : NULL;
+
+	return !q || !queue_is_mq(q) || q->tag_set->flags & BLK_MQ_F_BLOCKING;
+}
+
 static struct ublk_bpf_backing *ublk_bpf_backing_alloc(struct ublk_bpf_dev *dev,
 						       struct file *file, u32 flags)
 {
@@ -133,6 +126,7 @@ static struct ublk_bpf_backing *ublk_bpf_backing_alloc(struct ublk_bpf_dev *dev,
 		goto free;
 	}
 
+	backing->issue_sleeps = ublk_bpf_issue_sleeps(backing->bdev ?: inode->i_sb->s_bdev);
 	err = percpu_ref_init(&backing->ref, ublk_bpf_backing_release, 0, GFP_KERNEL);
 	if (err)
 		goto put_io_file;
@@ -160,6 +154,7 @@ static bool ublk_bpf_swap_slot(struct ublk_bpf_dev *dev, u32 slot,
 	struct ublk_bpf_backing *old;
 
 	old = rcu_replace_pointer(dev->slots[slot], backing, true);
+	WRITE_ONCE(dev->nr_slots, dev->nr_slots + !!backing - !!old);
 	if (!old)
 		return false;
 	atomic_inc(&dev->dying_slots);

@@ -59,6 +59,26 @@ all_in_bpf() {
 	has "$output" "/dev/a: it is named twice"
 }
 
+in_flight() { awk '{ print $1 }' /sys/block/ublkb0/inflight; }
+in_flight_reaches() { [ "$(in_flight)" -ge "$1" ]; }
+
+@test "io_of_a_list_does_not_wait_for_another_backing" {
+	null_blk slow 64 memory_backed=0 hw_queue_depth=1 irqmode=2 completion_nsec=4000000000
+	null_blk fast 64 memory_backed=0
+	# in the middle, where nobody looks for a file system
+	ublk-bpf add linear -n 0 -f /dev/fast -f /dev/slow -f /dev/a
+	settled /dev/ublkb0
+	echo 2 >/sys/block/ublkb0/queue/nomerges
+	# one to the first, two to the second, which takes one at a time: the task sleeps for a tag
+	fio --name=l --filename=/dev/ublkb0 --direct=1 --ioengine=libaio --rw=read --bs=4k --iodepth=3 \
+		--iodepth_batch_submit=3 --offset=$(((64 << 20) - 4096)) --size=12k 3>&- &
+	soon in_flight_reaches 2
+	sleep 1
+	is "$(in_flight)" 2
+	wait $!
+	all_in_bpf
+}
+
 @test "linear_does_random_operations" {
 	ublk-bpf add linear -n 0 -f /dev/a,length=1536k -f /dev/b,start=512,length=2560k -f /dev/c,length=4M
 	compared zeroes

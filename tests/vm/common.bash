@@ -51,6 +51,10 @@ stat_of() { "$tools/ctrl" stats "$1" print="$2"; }
 # Is that $3 or more? Not if there is no device.
 stat_reaches() { [ "$(stat_of "$1" "$2" 2>/dev/null || echo 0)" -ge "$3" ]; }
 
+# The reads of device 0 that have not ended.
+reads_in_flight() { awk '{ print $1 }' /sys/block/ublkb0/inflight; }
+reads_reach() { [ "$(reads_in_flight)" -ge "$1" ]; }
+
 # Nobody reads device $1 any more: neither udev, nor the kernel its partitions, which it
 # may do at the first opening only.
 settled() {

@@ -59,6 +59,27 @@ compared() {
 	fsck.ext4 -fn /dev/ublkb1
 }
 
+@test "io_of_a_list_does_not_wait_for_a_lower_device_that_sleeps" {
+	null_blk fast 64 memory_backed=0
+	null_blk slow 64 memory_backed=0 hw_queue_depth=1 irqmode=2 completion_nsec=4000000000
+	null_blk end 64
+	# where nobody looks for a file system
+	ublk-bpf add linear -n 1 -f /dev/fast -f /dev/slow,length=1M -f /dev/end
+	background "$tools/loader" "$progs/mixed.bpf.o" 4711
+	background "$tools/server" 0 SERVE /dev/ublkb1
+	settled /dev/ublkb0
+	is "$("$tools/ctrl" attach 0 prog_id=4711)" ok
+	# two go to the slow one, the others are done by the program
+	fio --name=l --filename=/dev/ublkb0 --direct=1 --ioengine=libaio --rw=read:508k --bs=4k \
+		--iodepth=4 --iodepth_batch_submit=4 --offset=64M --size=2M --io_size=16k 3>&- &
+	soon reads_reach 2
+	sleep 1
+	is "$(reads_in_flight)" 2
+	wait $!
+	is "$(stat_of 0 "done")" 2
+	is "$(stat_of 0 fwd_inline)" 2
+}
+
 @test "servers_of_a_stack_die_and_its_io_goes_on" {
 	ublk-bpf add loop -n 0 -f /dev/a --recover wait
 	ublk-bpf add linear -n 1 -f /dev/ublkb0 -f /dev/b --recover wait

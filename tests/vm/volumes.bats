@@ -59,9 +59,6 @@ all_in_bpf() {
 	has "$output" "/dev/a: it is named twice"
 }
 
-in_flight() { awk '{ print $1 }' /sys/block/ublkb0/inflight; }
-in_flight_reaches() { [ "$(in_flight)" -ge "$1" ]; }
-
 @test "io_of_a_list_does_not_wait_for_another_backing" {
 	null_blk slow 64 memory_backed=0 hw_queue_depth=1 irqmode=2 completion_nsec=4000000000
 	null_blk fast 64 memory_backed=0
@@ -72,9 +69,9 @@ in_flight_reaches() { [ "$(in_flight)" -ge "$1" ]; }
 	# one to the first, two to the second, which takes one at a time: the task sleeps for a tag
 	fio --name=l --filename=/dev/ublkb0 --direct=1 --ioengine=libaio --rw=read --bs=4k --iodepth=3 \
 		--iodepth_batch_submit=3 --offset=$(((64 << 20) - 4096)) --size=12k 3>&- &
-	soon in_flight_reaches 2
+	soon reads_reach 2
 	sleep 1
-	is "$(in_flight)" 2
+	is "$(reads_in_flight)" 2
 	wait $!
 	all_in_bpf
 }

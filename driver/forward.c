@@ -74,11 +74,11 @@ ublk_bpf_batch_backing(struct ublk_bpf_dev *dev, struct ublk_bpf_batch *batch, u
 	backing = ublk_bpf_backing_tryget(dev, slot);
 	if (!backing || !batch)
 		return backing;
-	if (backing->issue_sleeps) {
-		/* nor are tags of it kept that no I/O may come for */
+	if (backing->issue_sleeps)
 		batch->keep = false;
+	/* tags of it that no I/O comes for would be kept while it sleeps */
+	if (backing->hides_plug)
 		batch->plug.plug.nr_ios = 1;
-	}
 	if (batch->keep && !batch->refs) {
 		batch->backing = backing;
 		batch->slot = slot;

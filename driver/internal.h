@@ -111,6 +111,7 @@ struct ublk_bpf_backing {
 	bool			buffered;	/* not direct I/O */
 	bool			stable;		/* pages must not change under a write */
 	bool			issue_sleeps;	/* its driver may sleep for a request */
+	bool			hides_plug;	/* is a device of ours */
 	struct ublk_bpf_dev	*dev;
 	struct work_struct	free_work;
 };

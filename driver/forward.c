@@ -302,8 +302,9 @@ static void ublk_bpf_fail_bio(struct ublk_bpf_tag *tag, struct ublk_bpf_fwd *fwd
 }
 
 /* The end of a bio. Context: any. */
-static __always_inline void ublk_bpf_end_bio(struct ublk_bpf_tag *tag, struct ublk_bpf_backing *backing,
-			     struct ublk_bpf_fwd *fwd, blk_status_t status)
+static __always_inline void ublk_bpf_end_bio(struct ublk_bpf_tag *tag,
+					     struct ublk_bpf_backing *backing,
+					     struct ublk_bpf_fwd *fwd, blk_status_t status)
 {
 	if (unlikely(status))
 		ublk_bpf_fail_bio(tag, fwd, blk_status_to_errno(status));
@@ -329,55 +330,46 @@ static void ublk_bpf_tag_clone_end_io(struct bio *bio)
 {
 	struct ublk_bpf_room *room = container_of(bio, struct ublk_bpf_room, clone);
 	struct ublk_bpf_backing *backing = room->clone_backing;
-	struct ublk_bpf_fwd *fwd = room->clone_fwd;
 	struct ublk_bpf_tag *tag = bio->bi_private;
 	blk_status_t status = bio->bi_status;
 
 	bio_uninit(bio);
 	smp_store_release(&room->clone_busy, false);
-	ublk_bpf_end_bio(tag, backing, fwd, status);
+	ublk_bpf_end_bio(tag, backing, NULL, status);
 }
 
-/*
- * A clone of @src, or an empty bio, for @backing. Its cgroup is the submitter's,
- * from whatever task it is sent. Takes over a reference of the backing. @worker:
- * not sent by the run of the callbacks, which alone may take the tag's own clone.
- */
-static __always_inline struct bio *
-ublk_bpf_clone_bio(struct ublk_bpf_tag *tag, struct bio *src, struct ublk_bpf_backing *backing,
-		   struct ublk_bpf_fwd *fwd, bool worker)
+/* Where a bio goes, and in whose cgroup: the submitter's, from whatever task it is sent. */
+static __always_inline void ublk_bpf_aim_bio(struct bio *bio, struct ublk_bpf_tag *tag,
+					     struct block_device *bdev, struct bio *blkcg_src)
 {
-	struct bio *blkcg_src = src ?: tag->rq->bio;	/* a flush has none */
-	struct bio_set *clones = &tag->q->dev->clones;
-	struct ublk_bpf_room *room = tag->room;
-	struct cgroup_subsys_state *css;
-	struct bio *bio;
+	struct cgroup_subsys_state *css = blkcg_src ? bio_blkcg_css(blkcg_src) : NULL;
 
-	/* without a device: else the cgroup would be looked up twice */
-	if (src && !src->bi_next && !worker && !smp_load_acquire(&room->clone_busy)) {
-		bio = &room->clone;
-		if (unlikely(bio_init_clone(NULL, bio, src, GFP_NOIO)))
-			return NULL;
-		room->clone_busy = true;
-		room->clone_backing = backing;
-		room->clone_fwd = fwd;
-		bio->bi_end_io = ublk_bpf_tag_clone_end_io;
-	} else {
-		bio = src ? bio_alloc_clone(NULL, src, GFP_NOIO, clones) :
-			    bio_alloc_bioset(NULL, 0, 0, GFP_NOIO, clones);
-		if (unlikely(!bio))
-			return NULL;
-		container_of(bio, struct ublk_bpf_clone, bio)->backing = backing;
-		container_of(bio, struct ublk_bpf_clone, bio)->fwd = fwd;
-		bio->bi_end_io = ublk_bpf_clone_end_io;
-	}
-	bio->bi_bdev = backing->bdev;
-	css = blkcg_src ? bio_blkcg_css(blkcg_src) : NULL;
+	bio->bi_bdev = bdev;
 	if (likely(css))
 		bio_associate_blkg_from_css(bio, css);
 	else
 		bio_associate_blkg(bio);	/* none may start without */
 	bio->bi_private = tag;
+}
+
+/*
+ * A clone of @src, or an empty bio, for @backing: takes over a reference. Made without a
+ * device, else its cgroup would be looked up twice.
+ */
+static struct bio *ublk_bpf_clone_bio(struct ublk_bpf_tag *tag, struct bio *src,
+				      struct ublk_bpf_backing *backing, struct ublk_bpf_fwd *fwd)
+{
+	struct bio_set *clones = &tag->q->dev->clones;
+	struct bio *bio;
+
+	bio = src ? bio_alloc_clone(NULL, src, GFP_NOIO, clones) :
+		    bio_alloc_bioset(NULL, 0, 0, GFP_NOIO, clones);
+	if (unlikely(!bio))
+		return NULL;
+	container_of(bio, struct ublk_bpf_clone, bio)->backing = backing;
+	container_of(bio, struct ublk_bpf_clone, bio)->fwd = fwd;
+	bio->bi_end_io = ublk_bpf_clone_end_io;
+	ublk_bpf_aim_bio(bio, tag, backing->bdev, src ?: tag->rq->bio);	/* a flush has none */
 	if (fwd)
 		refcount_inc(&fwd->bios);
 	return bio;
@@ -385,9 +377,9 @@ ublk_bpf_clone_bio(struct ublk_bpf_tag *tag, struct bio *src, struct ublk_bpf_ba
 
 /* Send a range that carries no data, in one bio: see ublk_bpf_submit_bdev(). */
 static void ublk_bpf_submit_empty(struct ublk_bpf_tag *tag, const struct ublk_bpf_range *range,
-				  struct ublk_bpf_fwd *fwd, blk_opf_t opf, bool worker)
+				  struct ublk_bpf_fwd *fwd, blk_opf_t opf)
 {
-	struct bio *bio = ublk_bpf_clone_bio(tag, NULL, range->backing, fwd, worker);
+	struct bio *bio = ublk_bpf_clone_bio(tag, NULL, range->backing, fwd);
 
 	if (!bio) {
 		percpu_ref_put(&range->backing->ref);
@@ -402,34 +394,17 @@ static void ublk_bpf_submit_empty(struct ublk_bpf_tag *tag, const struct ublk_bp
 }
 
 /*
- * What lies beside an I/O that is forwarded as it is was merged with it above already. But
- * a scheduler has more to merge with; one may be below a disk without requests, too.
- */
-static bool ublk_bpf_may_merge(struct block_device *bdev)
-{
-	struct request_queue *q = bdev_get_queue(bdev);
-
-	return q->elevator || !queue_is_mq(q);
-}
-
-/*
  * Send a range of a read or write to a block device: each bio of the request that it
  * touches is cloned and trimmed. See ublk_bpf_submit_bdev().
  */
-static __always_inline void ublk_bpf_submit_data(struct ublk_bpf_tag *tag,
-						 const struct ublk_bpf_range *range,
-						 struct ublk_bpf_fwd *fwd, bool worker)
+static void ublk_bpf_submit_data(struct ublk_bpf_tag *tag, const struct ublk_bpf_range *range,
+				 struct ublk_bpf_fwd *fwd)
 {
 	struct ublk_bpf_backing *backing = range->backing;
 	struct request *rq = tag->rq;
 	u32 start = range->off, end = range->off + range->bytes;
-	blk_opf_t opf = req_op(rq) | (rq->cmd_flags & UBLK_BPF_KEEP_FLAGS);
 	struct bio *src, *bio;
 	u32 at = 0;
-
-	if (range->bytes == tag->bytes && rq->bio == rq->biotail &&
-	    !ublk_bpf_may_merge(backing->bdev))
-		opf |= REQ_NOMERGE;
 
 	for (src = rq->bio; start < end; at += src->bi_iter.bi_size, src = src->bi_next) {
 		u32 skip, bytes;
@@ -439,7 +414,7 @@ static __always_inline void ublk_bpf_submit_data(struct ublk_bpf_tag *tag,
 		skip = start - at;
 		bytes = min(src->bi_iter.bi_size - skip, end - start);
 
-		bio = ublk_bpf_clone_bio(tag, src, backing, fwd, worker);
+		bio = ublk_bpf_clone_bio(tag, src, backing, fwd);
 		if (!bio)
 			goto nomem;
 		if (start + bytes < end)
@@ -448,7 +423,7 @@ static __always_inline void ublk_bpf_submit_data(struct ublk_bpf_tag *tag,
 			bio_advance(bio, skip);
 		bio->bi_iter.bi_size = bytes;
 		bio->bi_iter.bi_sector = (range->pos + (start - range->off)) >> SECTOR_SHIFT;
-		bio->bi_opf = opf;
+		bio->bi_opf = req_op(rq) | (rq->cmd_flags & UBLK_BPF_KEEP_FLAGS);
 		refcount_inc(&tag->io.ref);
 		start += bytes;
 		submit_bio_noacct(bio);
@@ -460,30 +435,68 @@ nomem:
 }
 
 /*
+ * What lies beside an I/O that is forwarded as it is was merged with it above already. But
+ * a scheduler has more to merge with; one may be below a disk without requests, too.
+ */
+static bool ublk_bpf_may_merge(struct block_device *bdev)
+{
+	struct request_queue *q = bdev_get_queue(bdev);
+
+	return q->elevator || !queue_is_mq(q);
+}
+
+/*
+ * What most reads and writes are: one bio, which goes to one place as it is, in the tag's
+ * own clone. Context: the run of the callbacks. Return: false: it is not so, or not free.
+ */
+static bool ublk_bpf_submit_as_it_is(struct ublk_bpf_tag *tag, const struct ublk_bpf_range *range)
+{
+	struct ublk_bpf_room *room = tag->room;
+	struct block_device *bdev = range->backing->bdev;
+	struct request *rq = tag->rq;
+	struct bio *bio = &room->clone;
+
+	if (range->bytes != tag->bytes || rq->bio != rq->biotail ||
+	    smp_load_acquire(&room->clone_busy) || bio_init_clone(NULL, bio, rq->bio, GFP_NOIO))
+		return false;
+	room->clone_busy = true;
+	room->clone_backing = range->backing;
+	ublk_bpf_aim_bio(bio, tag, bdev, rq->bio);
+	bio->bi_end_io = ublk_bpf_tag_clone_end_io;
+	bio->bi_iter.bi_sector = range->pos >> SECTOR_SHIFT;
+	bio->bi_opf = req_op(rq) | (rq->cmd_flags & UBLK_BPF_KEEP_FLAGS);
+	if (!ublk_bpf_may_merge(bdev))
+		bio->bi_opf |= REQ_NOMERGE;
+	refcount_inc(&tag->io.ref);
+	submit_bio_noacct(bio);
+	return true;
+}
+
+/*
  * Send a range to a block device. Consumes a reference of the backing. The caller holds a
  * reference, so that the I/O cannot end in here. @fwd: NULL, or what the bios belong to.
  * Context: task, may sleep.
  */
 static void ublk_bpf_submit_bdev(struct ublk_bpf_tag *tag, const struct ublk_bpf_range *range,
-				 struct ublk_bpf_fwd *fwd, bool worker)
+				 struct ublk_bpf_fwd *fwd)
 {
 	enum req_op op = req_op(tag->rq);
 
 	if (op == REQ_OP_FLUSH)
-		ublk_bpf_submit_empty(tag, range, fwd, REQ_OP_WRITE | REQ_PREFLUSH, worker);
+		ublk_bpf_submit_empty(tag, range, fwd, REQ_OP_WRITE | REQ_PREFLUSH);
 	else if (op == REQ_OP_DISCARD || op == REQ_OP_WRITE_ZEROES)
-		ublk_bpf_submit_empty(tag, range, fwd, op, worker);
+		ublk_bpf_submit_empty(tag, range, fwd, op);
 	else
-		ublk_bpf_submit_data(tag, range, fwd, worker);
+		ublk_bpf_submit_data(tag, range, fwd);
 }
 
 /* The same of a range that keeps its reference till all of its bios have ended. */
-static void ublk_bpf_submit_told(struct ublk_bpf_fwd *fwd, bool worker)
+static void ublk_bpf_submit_told(struct ublk_bpf_fwd *fwd)
 {
 	refcount_set(&fwd->bios, 1);
 	fwd->err = 0;
 	percpu_ref_get(&fwd->range.backing->ref);
-	ublk_bpf_submit_bdev(fwd->tag, &fwd->range, fwd, worker);
+	ublk_bpf_submit_bdev(fwd->tag, &fwd->range, fwd);
 	ublk_bpf_put_bio(fwd);
 }
 
@@ -517,9 +530,9 @@ static void ublk_bpf_work_range(struct ublk_bpf_fwd *fwd)
 		fwd->zero_pages = true;
 		ublk_bpf_end_fwd(fwd, ublk_bpf_write_zero_pages(&fwd->range));
 	} else if (ublk_bpf_needs_fwd(tag)) {
-		ublk_bpf_submit_told(fwd, true);
+		ublk_bpf_submit_told(fwd);
 	} else {
-		ublk_bpf_submit_bdev(tag, &fwd->range, NULL, true);
+		ublk_bpf_submit_bdev(tag, &fwd->range, NULL);
 		ublk_bpf_free_fwd(fwd);
 		ublk_bpf_put_io(tag);
 	}
@@ -611,8 +624,8 @@ bool ublk_bpf_may_send_here(struct blk_plug *outer, const struct request_queue *
 	return !ublk_bpf_outer_holds_tags(outer, q) && !ublk_bpf_stack_is_low();
 }
 
-static __always_inline void ublk_bpf_submit_range(struct ublk_bpf_tag *tag, const struct ublk_bpf_range *range,
-				  bool here)
+static __always_inline void ublk_bpf_submit_range(struct ublk_bpf_tag *tag,
+						  const struct ublk_bpf_range *range, bool here)
 {
 	enum req_op op = req_op(tag->rq);
 	struct ublk_bpf_fwd *fwd;
@@ -621,15 +634,16 @@ static __always_inline void ublk_bpf_submit_range(struct ublk_bpf_tag *tag, cons
 	if (likely(here && range->backing->bdev && (op == REQ_OP_READ || op == REQ_OP_WRITE) &&
 		   !READ_ONCE(tag->q->dev->has_done))) {
 		ublk_bpf_count_range(tag, range, false);
-		ublk_bpf_submit_data(tag, range, NULL, false);
+		if (!ublk_bpf_submit_as_it_is(tag, range))
+			ublk_bpf_submit_data(tag, range, NULL);
 		return;
 	}
 	if (here && range->backing->bdev && !ublk_bpf_wants_zero_pages(tag, range->backing)) {
 		ublk_bpf_count_range(tag, range, false);
 		if (ublk_bpf_needs_fwd(tag))
-			ublk_bpf_submit_told(ublk_bpf_alloc_fwd(tag, range, false), false);
+			ublk_bpf_submit_told(ublk_bpf_alloc_fwd(tag, range, false));
 		else
-			ublk_bpf_submit_bdev(tag, range, NULL, false);
+			ublk_bpf_submit_bdev(tag, range, NULL);
 		return;
 	}
 

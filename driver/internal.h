@@ -153,9 +153,8 @@ struct ublk_bpf_fwd {
 
 /* What a tag forwards with: kept apart, so that tags lie close together. */
 struct ublk_bpf_room {
-	struct bio		clone;		/* for an I/O of one bio */
+	struct bio		clone;		/* of an I/O that is forwarded as it is */
 	struct ublk_bpf_backing	*clone_backing;
-	struct ublk_bpf_fwd	*clone_fwd;	/* NULL: nobody is told */
 	bool			clone_busy;	/* taken by the run, given back by the bio's end */
 	bool			fwd_busy;	/* likewise */
 	struct ublk_bpf_fwd	fwd;		/* for an I/O of one range */

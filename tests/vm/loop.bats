@@ -147,7 +147,10 @@ sectors_and_flushes() { awk '{ print $7, $16 }' "/sys/block/$1/stat"; }
 		kill -0 $fio 2>/dev/null || break
 		sleep 1
 	done
-	! kill -0 $fio 2>/dev/null
+	if kill -0 $fio 2>/dev/null; then
+		echo "it hangs"
+		return 1
+	fi
 	wait $fio
 	is "$(stat_of 0 failed)" 0
 }

@@ -18,6 +18,20 @@ load common
 	ublk-bpf list --json -n 0 | jq -e '.[0].served == "server"'
 }
 
+@test "writeback_is_not_throttled_by_a_disk_of_ours" {
+	ublk-bpf add null -n 0
+	wbt=/sys/block/ublkb0/queue/wbt_lat_usec
+	[ -e $wbt ] || skip "Linux ${KERNEL} is built without it"
+	# 6.12: made, and switched off; later: not made, which reads as an error
+	if [ "$KERNEL" = 7.3 ]; then
+		is "$(cat $wbt 2>/dev/null || echo none)" none
+		echo 1000 >$wbt		# who wants it has it
+		is "$(cat $wbt)" 1000
+	else
+		is "$(cat $wbt)" 0
+	fi
+}
+
 @test "features_name_ours_beside_the_kernels" {
 	features=$(ublk-bpf features)
 	has "$features" BPF

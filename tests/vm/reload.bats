@@ -44,11 +44,15 @@ filled() {
 	ublk-bpf del -n 9
 }
 
+# So many uevents have told of another size.
+resizes_are() { [ "$(grep -c RESIZE=1 "$BATS_TEST_TMPDIR/events")" = "$1" ]; }
+
 @test "file_that_grows_makes_its_device_grow" {
 	ublk-bpf add loop -n 0 -f $image
 	udevadm settle
 	udevadm monitor --kernel --property >"$BATS_TEST_TMPDIR/events" 3>&- &
 	monitor=$!
+	soon grep -q "KERNEL - " "$BATS_TEST_TMPDIR/events"	# it listens
 	verify_load 5
 	truncate -s 24M $image
 	is "$(bytes)" $((16 << 20))
@@ -60,8 +64,8 @@ filled() {
 	ublk-bpf reload -n 0
 	is "$(bytes)" $((20 << 20))
 	verified
+	soon resizes_are 2
 	kill $monitor
-	is "$(grep -c RESIZE=1 "$BATS_TEST_TMPDIR/events")" 2
 }
 
 @test "part_of_a_file_does_not_grow" {

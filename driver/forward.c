@@ -1,38 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Forwarding: recording ranges for a program, and sending them to block
- * devices as clones of the request's bios. Files are file.c's.
- *
- * A clone shares the pages of the request, which stays started until the last
- * clone has ended: nothing is copied and nothing can be freed under DMA.
+ * Forwarding: when the ranges that a program has recorded (record.c) are sent, from which
+ * task, and what becomes of one that is back. How is bdev.c's and file.c's.
  */
-#include <linux/bio.h>
 #include <linux/blk-cgroup.h>
 #include <linux/blk-mq.h>
 #include <linux/blkdev.h>
 #include <linux/kthread.h>
 #include <linux/mempool.h>
-#include <linux/sched/mm.h>
 #include <linux/sched/task_stack.h>
 #include <linux/slab.h>
 #include "internal.h"
 #include "trace.h"
 #include "ublk_bpf_return.h"
-
-/* What of the request's flags a clone keeps: not NOWAIT, not POLLED. */
-#define UBLK_BPF_KEEP_FLAGS	(REQ_FAILFAST_MASK | REQ_SYNC | REQ_META | REQ_PRIO |	\
-				 REQ_IDLE | REQ_FUA | REQ_PREFLUSH | REQ_RAHEAD |	\
-				 REQ_BACKGROUND | REQ_SWAP | REQ_NOUNMAP)
-
-/* Enough of each for the I/O of a device to make progress when there is no memory. */
-#define UBLK_BPF_POOL_SIZE	16
-
-/* A clone that does not fit into its tag. */
-struct ublk_bpf_clone {
-	struct ublk_bpf_backing	*backing;	/* holds a reference */
-	struct ublk_bpf_fwd	*fwd;		/* likewise; NULL: nobody is told */
-	struct bio		bio;		/* last: the bio set's front pad */
-};
 
 static struct kmem_cache *ublk_bpf_fwd_cache;
 struct workqueue_struct *ublk_bpf_free_wq;
@@ -59,148 +39,6 @@ void ublk_bpf_restore_plug(struct ublk_bpf_plug *plug)
 {
 	current->plug = plug->outer;
 	current->bio_list = plug->bio_list;
-}
-
-/* The backing of a slot: one for all I/Os of a list is looked up once. */
-static __always_inline struct ublk_bpf_backing *
-ublk_bpf_batch_backing(struct ublk_bpf_dev *dev, struct ublk_bpf_batch *batch, u32 slot)
-{
-	struct ublk_bpf_backing *backing;
-
-	if (batch && batch->refs && batch->slot == slot) {
-		batch->refs--;
-		return batch->backing;
-	}
-	backing = ublk_bpf_backing_tryget(dev, slot);
-	if (!backing || !batch)
-		return backing;
-	if (backing->issue_sleeps)
-		batch->keep = false;
-	/* tags of it that no I/O comes for would be kept while it sleeps */
-	if (backing->hides_plug)
-		batch->plug.plug.nr_ios = 1;
-	if (batch->keep && !batch->refs) {
-		batch->backing = backing;
-		batch->slot = slot;
-		batch->refs = UBLK_BPF_MAX_NR_IOS;
-		percpu_ref_get_many(&backing->ref, batch->refs);
-	}
-	return backing;
-}
-
-/*
- * Check a range of an I/O, see ublk_bpf_forward(), and get its backing. Context: any;
- * the I/O cannot end.
- */
-static __always_inline int ublk_bpf_make_range(struct ublk_bpf_tag *tag,
-					       struct ublk_bpf_batch *batch,
-					       struct ublk_bpf_range *range, u32 off,
-					       u32 bytes, u32 slot, u64 pos)
-{
-	enum req_op op = req_op(tag->rq);
-	struct ublk_bpf_backing *backing;
-	u64 size;
-	int err;
-
-	if ((u64)off + bytes > tag->bytes || (!bytes && op != REQ_OP_FLUSH))
-		return -EINVAL;
-	backing = ublk_bpf_batch_backing(tag->q->dev, batch, slot);
-	if (!backing)
-		return -ENOENT;
-
-	err = -EBADF;
-	if (!backing->writable && op_is_write(op))
-		goto put;
-	err = -EOPNOTSUPP;
-	if (!backing->can_discard && op == REQ_OP_DISCARD)
-		goto put;
-	err = -EINVAL;
-	if ((off | bytes | pos) & (backing->block - 1))
-		goto put;
-	size = backing->bdev ? bdev_nr_bytes(backing->bdev) :
-			       file_inode(backing->file)->i_sb->s_maxbytes;
-	if (pos > size || bytes > size - pos)
-		goto put;
-
-	*range = (struct ublk_bpf_range){
-		.backing	= backing,
-		.pos		= pos,
-		.off		= off,
-		.bytes		= bytes,
-		.slot		= slot,
-	};
-	return 0;
-put:
-	percpu_ref_put(&backing->ref);
-	return err;
-}
-
-/* Record a range. Context: as above, and @rec and @ranges are the caller's alone. */
-static __always_inline int __ublk_bpf_record(struct ublk_bpf_tag *tag, struct ublk_bpf_batch *batch,
-					     struct ublk_bpf_record *rec,
-					     struct ublk_bpf_range *ranges, u32 off, u32 bytes,
-					     u32 slot, u64 pos)
-{
-	int err;
-
-	if (rec->nr == UBLK_BPF_MAX_RANGES)
-		return -ENOSPC;
-	if (off < rec->last_off || off > rec->covered)
-		return -EINVAL;
-	err = ublk_bpf_make_range(tag, batch, &ranges[rec->nr], off, bytes, slot, pos);
-	if (err)
-		return err;
-	rec->nr++;
-	rec->last_off = off;
-	rec->covered = max(rec->covered, off + bytes);
-	return 0;
-}
-
-int ublk_bpf_record(struct ublk_bpf_tag *tag, struct ublk_bpf_record *rec,
-		    struct ublk_bpf_range *ranges, u32 off, u32 bytes, u32 slot, u64 pos)
-{
-	return __ublk_bpf_record(tag, NULL, rec, ranges, off, bytes, slot, pos);
-}
-
-/* The range that replaces the one that io_done is told of. Context: io_done. */
-int ublk_bpf_record_retry(struct ublk_bpf_fwd *fwd, u32 off, u32 bytes, u32 slot, u64 pos)
-{
-	if (fwd->retry.backing)
-		return -ENOSPC;
-	if (off != fwd->range.off || bytes != fwd->range.bytes)
-		return -EINVAL;
-	return ublk_bpf_make_range(fwd->tag, NULL, &fwd->retry, off, bytes, slot, pos);
-}
-
-/* The same for the run of the callbacks. Context: a queue callback. */
-int ublk_bpf_record_io(struct ublk_bpf_tag *tag, u32 off, u32 bytes, u32 slot, u64 pos)
-{
-	int err;
-
-	if (!tag->asking)
-		return -EINVAL;
-	if (tag->io.flags & (BIT(UBLK_BPF_IO_F_COMPLETED) | BIT(UBLK_BPF_IO_F_HELD))) {
-		ublk_bpf_misused(tag, "forwarded an I/O that it had completed or held");
-		return -EINVAL;
-	}
-	err = __ublk_bpf_record(tag, READ_ONCE(tag->batch), &tag->rec, tag->room->ranges, off, bytes,
-				slot, pos);
-	if (!err)
-		__set_bit(UBLK_BPF_IO_F_RANGES, &tag->io.flags);
-	return err;
-}
-
-void ublk_bpf_drop_record(struct ublk_bpf_record *rec, const struct ublk_bpf_range *ranges)
-{
-	while (rec->nr)
-		percpu_ref_put(&ranges[--rec->nr].backing->ref);
-}
-
-/* Forget what the last call recorded. */
-void ublk_bpf_drop_ranges(struct ublk_bpf_tag *tag)
-{
-	ublk_bpf_drop_record(&tag->rec, tag->room->ranges);
-	tag->rec.covered = tag->sent;
 }
 
 static void ublk_bpf_free_fwd(struct ublk_bpf_fwd *fwd)
@@ -285,232 +123,6 @@ void ublk_bpf_end_fwd(struct ublk_bpf_fwd *fwd, int err)
 	ublk_bpf_put_io(tag);
 }
 
-/* A bio of a range that io_done is told of, or the sending of them, has ended. */
-static void ublk_bpf_put_bio(struct ublk_bpf_fwd *fwd)
-{
-	if (refcount_dec_and_test(&fwd->bios))
-		ublk_bpf_end_fwd(fwd, fwd->err);
-}
-
-/* An error of a bio: the range's if that is told of, else the I/O's. The first counts. */
-static void ublk_bpf_fail_bio(struct ublk_bpf_tag *tag, struct ublk_bpf_fwd *fwd, int err)
-{
-	if (fwd)
-		cmpxchg(&fwd->err, 0, err);
-	else
-		ublk_bpf_fail_range(tag, err);
-}
-
-/* The end of a bio. Context: any. */
-static __always_inline void ublk_bpf_end_bio(struct ublk_bpf_tag *tag,
-					     struct ublk_bpf_backing *backing,
-					     struct ublk_bpf_fwd *fwd, blk_status_t status)
-{
-	if (unlikely(status))
-		ublk_bpf_fail_bio(tag, fwd, blk_status_to_errno(status));
-	percpu_ref_put(&backing->ref);
-	if (fwd)
-		ublk_bpf_put_bio(fwd);
-	ublk_bpf_put_io(tag);
-}
-
-static void ublk_bpf_clone_end_io(struct bio *bio)
-{
-	const struct ublk_bpf_clone *clone = container_of(bio, struct ublk_bpf_clone, bio);
-	struct ublk_bpf_backing *backing = clone->backing;
-	struct ublk_bpf_fwd *fwd = clone->fwd;
-	struct ublk_bpf_tag *tag = bio->bi_private;
-	blk_status_t status = bio->bi_status;
-
-	bio_put(bio);
-	ublk_bpf_end_bio(tag, backing, fwd, status);
-}
-
-static void ublk_bpf_tag_clone_end_io(struct bio *bio)
-{
-	struct ublk_bpf_room *room = container_of(bio, struct ublk_bpf_room, clone);
-	struct ublk_bpf_backing *backing = room->clone_backing;
-	struct ublk_bpf_tag *tag = bio->bi_private;
-	blk_status_t status = bio->bi_status;
-
-	bio_uninit(bio);
-	smp_store_release(&room->clone_busy, false);
-	ublk_bpf_end_bio(tag, backing, NULL, status);
-}
-
-/* Where a bio goes, and in whose cgroup: the submitter's, from whatever task it is sent. */
-static __always_inline void ublk_bpf_aim_bio(struct bio *bio, struct ublk_bpf_tag *tag,
-					     struct block_device *bdev, struct bio *blkcg_src)
-{
-	struct cgroup_subsys_state *css = blkcg_src ? bio_blkcg_css(blkcg_src) : NULL;
-
-	bio->bi_bdev = bdev;
-	if (likely(css))
-		bio_associate_blkg_from_css(bio, css);
-	else
-		bio_associate_blkg(bio);	/* none may start without */
-	bio->bi_private = tag;
-}
-
-/*
- * A clone of @src, or an empty bio, for @backing: takes over a reference. Made without a
- * device, else its cgroup would be looked up twice.
- */
-static struct bio *ublk_bpf_clone_bio(struct ublk_bpf_tag *tag, struct bio *src,
-				      struct ublk_bpf_backing *backing, struct ublk_bpf_fwd *fwd)
-{
-	struct bio_set *clones = &tag->q->dev->clones;
-	struct bio *bio;
-
-	bio = src ? bio_alloc_clone(NULL, src, GFP_NOIO, clones) :
-		    bio_alloc_bioset(NULL, 0, 0, GFP_NOIO, clones);
-	if (unlikely(!bio))
-		return NULL;
-	container_of(bio, struct ublk_bpf_clone, bio)->backing = backing;
-	container_of(bio, struct ublk_bpf_clone, bio)->fwd = fwd;
-	bio->bi_end_io = ublk_bpf_clone_end_io;
-	ublk_bpf_aim_bio(bio, tag, backing->bdev, src ?: tag->rq->bio);	/* a flush has none */
-	if (fwd)
-		refcount_inc(&fwd->bios);
-	return bio;
-}
-
-/* Send a range that carries no data, in one bio: see ublk_bpf_submit_bdev(). */
-static void ublk_bpf_submit_empty(struct ublk_bpf_tag *tag, const struct ublk_bpf_range *range,
-				  struct ublk_bpf_fwd *fwd, blk_opf_t opf)
-{
-	struct bio *bio = ublk_bpf_clone_bio(tag, NULL, range->backing, fwd);
-
-	if (!bio) {
-		percpu_ref_put(&range->backing->ref);
-		ublk_bpf_fail_bio(tag, fwd, -ENOMEM);
-		return;
-	}
-	bio->bi_iter.bi_size = range->bytes;
-	bio->bi_iter.bi_sector = range->pos >> SECTOR_SHIFT;
-	bio->bi_opf = opf | (tag->rq->cmd_flags & UBLK_BPF_KEEP_FLAGS);
-	refcount_inc(&tag->io.ref);
-	submit_bio_noacct(bio);
-}
-
-/*
- * Send a range of a read or write to a block device: each bio of the request that it
- * touches is cloned and trimmed. See ublk_bpf_submit_bdev().
- */
-static void ublk_bpf_submit_data(struct ublk_bpf_tag *tag, const struct ublk_bpf_range *range,
-				 struct ublk_bpf_fwd *fwd)
-{
-	struct ublk_bpf_backing *backing = range->backing;
-	struct request *rq = tag->rq;
-	u32 start = range->off, end = range->off + range->bytes;
-	struct bio *src, *bio;
-	u32 at = 0;
-
-	for (src = rq->bio; start < end; at += src->bi_iter.bi_size, src = src->bi_next) {
-		u32 skip, bytes;
-
-		if (at + src->bi_iter.bi_size <= start)
-			continue;
-		skip = start - at;
-		bytes = min(src->bi_iter.bi_size - skip, end - start);
-
-		bio = ublk_bpf_clone_bio(tag, src, backing, fwd);
-		if (!bio)
-			goto nomem;
-		if (start + bytes < end)
-			percpu_ref_get(&backing->ref);
-		if (skip)
-			bio_advance(bio, skip);
-		bio->bi_iter.bi_size = bytes;
-		bio->bi_iter.bi_sector = (range->pos + (start - range->off)) >> SECTOR_SHIFT;
-		bio->bi_opf = req_op(rq) | (rq->cmd_flags & UBLK_BPF_KEEP_FLAGS);
-		refcount_inc(&tag->io.ref);
-		start += bytes;
-		submit_bio_noacct(bio);
-	}
-	return;
-nomem:
-	percpu_ref_put(&backing->ref);
-	ublk_bpf_fail_bio(tag, fwd, -ENOMEM);
-}
-
-/*
- * What lies beside an I/O that is forwarded as it is was merged with it above already. But
- * a scheduler has more to merge with; one may be below a disk without requests, too.
- */
-static bool ublk_bpf_may_merge(struct block_device *bdev)
-{
-	struct request_queue *q = bdev_get_queue(bdev);
-
-	return q->elevator || !queue_is_mq(q);
-}
-
-/*
- * What most reads and writes are: one bio, which goes to one place as it is, in the tag's
- * own clone. Context: the run of the callbacks. Return: false: it is not so, or not free.
- */
-static bool ublk_bpf_submit_as_it_is(struct ublk_bpf_tag *tag, const struct ublk_bpf_range *range)
-{
-	struct ublk_bpf_room *room = tag->room;
-	struct block_device *bdev = range->backing->bdev;
-	struct request *rq = tag->rq;
-	struct bio *bio = &room->clone;
-
-	if (range->bytes != tag->bytes || rq->bio != rq->biotail ||
-	    smp_load_acquire(&room->clone_busy) || bio_init_clone(NULL, bio, rq->bio, GFP_NOIO))
-		return false;
-	room->clone_busy = true;
-	room->clone_backing = range->backing;
-	ublk_bpf_aim_bio(bio, tag, bdev, rq->bio);
-	bio->bi_end_io = ublk_bpf_tag_clone_end_io;
-	bio->bi_iter.bi_sector = range->pos >> SECTOR_SHIFT;
-	bio->bi_opf = req_op(rq) | (rq->cmd_flags & UBLK_BPF_KEEP_FLAGS);
-	if (!ublk_bpf_may_merge(bdev))
-		bio->bi_opf |= REQ_NOMERGE;
-	refcount_inc(&tag->io.ref);
-	submit_bio_noacct(bio);
-	return true;
-}
-
-/*
- * Send a range to a block device. Consumes a reference of the backing. The caller holds a
- * reference, so that the I/O cannot end in here. @fwd: NULL, or what the bios belong to.
- * Context: task, may sleep.
- */
-static void ublk_bpf_submit_bdev(struct ublk_bpf_tag *tag, const struct ublk_bpf_range *range,
-				 struct ublk_bpf_fwd *fwd)
-{
-	enum req_op op = req_op(tag->rq);
-
-	if (op == REQ_OP_FLUSH)
-		ublk_bpf_submit_empty(tag, range, fwd, REQ_OP_WRITE | REQ_PREFLUSH);
-	else if (op == REQ_OP_DISCARD || op == REQ_OP_WRITE_ZEROES)
-		ublk_bpf_submit_empty(tag, range, fwd, op);
-	else
-		ublk_bpf_submit_data(tag, range, fwd);
-}
-
-/* The same of a range that keeps its reference till all of its bios have ended. */
-static void ublk_bpf_submit_told(struct ublk_bpf_fwd *fwd)
-{
-	refcount_set(&fwd->bios, 1);
-	fwd->err = 0;
-	percpu_ref_get(&fwd->range.backing->ref);
-	ublk_bpf_submit_bdev(fwd->tag, &fwd->range, fwd);
-	ublk_bpf_put_bio(fwd);
-}
-
-static int ublk_bpf_write_zero_pages(const struct ublk_bpf_range *range)
-{
-	unsigned int noio = memalloc_noio_save();
-	int err;
-
-	err = blkdev_issue_zeroout(range->backing->bdev, range->pos >> SECTOR_SHIFT,
-				   range->bytes >> SECTOR_SHIFT, GFP_NOIO, 0);
-	memalloc_noio_restore(noio);
-	return err;
-}
-
 /* Somebody is told of the end of its ranges, or has to look at it. */
 static bool ublk_bpf_needs_fwd(const struct ublk_bpf_tag *tag)
 {
@@ -528,11 +140,11 @@ static void ublk_bpf_work_range(struct ublk_bpf_fwd *fwd)
 		ublk_bpf_file_submit(fwd, false);
 	} else if (ublk_bpf_wants_zero_pages(tag, fwd->range.backing)) {
 		fwd->zero_pages = true;
-		ublk_bpf_end_fwd(fwd, ublk_bpf_write_zero_pages(&fwd->range));
+		ublk_bpf_end_fwd(fwd, ublk_bpf_bdev_write_zeroes(&fwd->range));
 	} else if (ublk_bpf_needs_fwd(tag)) {
-		ublk_bpf_submit_told(fwd);
+		ublk_bpf_bdev_submit_told(fwd);
 	} else {
-		ublk_bpf_submit_bdev(tag, &fwd->range, NULL);
+		ublk_bpf_bdev_submit(tag, &fwd->range, NULL);
 		ublk_bpf_free_fwd(fwd);
 		ublk_bpf_put_io(tag);
 	}
@@ -634,16 +246,16 @@ static __always_inline void ublk_bpf_submit_range(struct ublk_bpf_tag *tag,
 	if (likely(here && range->backing->bdev && (op == REQ_OP_READ || op == REQ_OP_WRITE) &&
 		   !READ_ONCE(tag->q->dev->has_done))) {
 		ublk_bpf_count_range(tag, range, false);
-		if (!ublk_bpf_submit_as_it_is(tag, range))
-			ublk_bpf_submit_data(tag, range, NULL);
+		if (!ublk_bpf_bdev_submit_as_it_is(tag, range))
+			ublk_bpf_bdev_submit(tag, range, NULL);
 		return;
 	}
 	if (here && range->backing->bdev && !ublk_bpf_wants_zero_pages(tag, range->backing)) {
 		ublk_bpf_count_range(tag, range, false);
 		if (ublk_bpf_needs_fwd(tag))
-			ublk_bpf_submit_told(ublk_bpf_alloc_fwd(tag, range, false));
+			ublk_bpf_bdev_submit_told(ublk_bpf_alloc_fwd(tag, range, false));
 		else
-			ublk_bpf_submit_bdev(tag, range, NULL);
+			ublk_bpf_bdev_submit(tag, range, NULL);
 		return;
 	}
 
@@ -730,8 +342,7 @@ int ublk_bpf_forward_init_dev(struct ublk_bpf_dev *dev)
 	err = mempool_init_slab_pool(&dev->fwds, UBLK_BPF_POOL_SIZE, ublk_bpf_fwd_cache);
 	if (err)
 		return err;
-	return bioset_init(&dev->clones, UBLK_BPF_POOL_SIZE,
-			   offsetof(struct ublk_bpf_clone, bio), BIOSET_NEED_RESCUER);
+	return ublk_bpf_bdev_init_dev(dev);
 }
 
 /* Of a device that has none of it, too. All its I/O has ended; a work item may end still. */

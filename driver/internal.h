@@ -26,6 +26,7 @@
 
 #define UBLK_BPF_MAX_RANGES	16	/* a call of a callback */
 #define UBLK_BPF_SCRATCH_SIZE	64
+#define UBLK_BPF_POOL_SIZE	16	/* progress of a device's I/O when there is no memory */
 #define UBLK_BPF_MAX_TRIES	64	/* of a range, by io_done */
 #define UBLK_BPF_MAX_NR_IOS	32U	/* tags at a time: the block layer's own limit */
 #define UBLK_BPF_MAX_DONE_SERVER	8	/* times that io_done sends an I/O to its server */
@@ -341,20 +342,21 @@ void ublk_bpf_fail_rq(struct ublk_bpf_dev *dev, struct request *rq, int err, boo
 void ublk_bpf_wait_for_server(struct ublk_bpf_tag *tag, struct request *rq);
 void ublk_bpf_end_wait(struct ublk_bpf_dev *dev, int err);
 
-/* forward.c */
-void ublk_bpf_start_plug(struct ublk_bpf_plug *plug);
-void ublk_bpf_restore_plug(struct ublk_bpf_plug *plug);
+/* record.c */
 int ublk_bpf_record(struct ublk_bpf_tag *tag, struct ublk_bpf_record *rec,
 		    struct ublk_bpf_range *ranges, u32 off, u32 bytes, u32 slot, u64 pos);
+int ublk_bpf_record_retry(struct ublk_bpf_fwd *fwd, u32 off, u32 bytes, u32 slot, u64 pos);
 int ublk_bpf_record_io(struct ublk_bpf_tag *tag, u32 off, u32 bytes, u32 slot, u64 pos);
 void ublk_bpf_drop_record(struct ublk_bpf_record *rec, const struct ublk_bpf_range *ranges);
 void ublk_bpf_drop_ranges(struct ublk_bpf_tag *tag);
+
+/* forward.c */
+void ublk_bpf_start_plug(struct ublk_bpf_plug *plug);
+void ublk_bpf_restore_plug(struct ublk_bpf_plug *plug);
 bool ublk_bpf_send_held(struct ublk_bpf_tag *tag, const struct ublk_bpf_range *range);
 bool ublk_bpf_may_send_here(struct blk_plug *outer, const struct request_queue *q);
 void ublk_bpf_submit_ranges(struct ublk_bpf_tag *tag);
 void ublk_bpf_submit_in_batch(struct ublk_bpf_tag *tag, struct ublk_bpf_batch *batch);
-
-int ublk_bpf_record_retry(struct ublk_bpf_fwd *fwd, u32 off, u32 bytes, u32 slot, u64 pos);
 void ublk_bpf_end_fwd(struct ublk_bpf_fwd *fwd, int err);
 int ublk_bpf_forward_init_dev(struct ublk_bpf_dev *dev);
 void ublk_bpf_forward_exit_dev(struct ublk_bpf_dev *dev);
@@ -371,6 +373,14 @@ void ublk_bpf_lose_hold(struct ublk_bpf_hold *h);
 int ublk_bpf_forward_hold(struct ublk_bpf_hold *h, u32 off, u32 bytes, u32 slot, u64 pos);
 int ublk_bpf_hold_init(void);
 void ublk_bpf_hold_exit(void);
+
+/* bdev.c */
+bool ublk_bpf_bdev_submit_as_it_is(struct ublk_bpf_tag *tag, const struct ublk_bpf_range *range);
+void ublk_bpf_bdev_submit(struct ublk_bpf_tag *tag, const struct ublk_bpf_range *range,
+			  struct ublk_bpf_fwd *fwd);
+void ublk_bpf_bdev_submit_told(struct ublk_bpf_fwd *fwd);
+int ublk_bpf_bdev_write_zeroes(const struct ublk_bpf_range *range);
+int ublk_bpf_bdev_init_dev(struct ublk_bpf_dev *dev);
 
 /* file.c */
 bool ublk_bpf_file_inline_ok(const struct ublk_bpf_tag *tag,

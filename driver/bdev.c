@@ -195,7 +195,8 @@ bool ublk_bpf_bdev_submit_as_it_is(struct ublk_bpf_tag *tag, const struct ublk_b
 	struct request *rq = tag->rq;
 	struct bio *bio = &room->clone;
 
-	if (range->bytes != tag->bytes || rq->bio != rq->biotail ||
+	if ((req_op(rq) != REQ_OP_READ && req_op(rq) != REQ_OP_WRITE) ||
+	    range->bytes != tag->bytes || rq->bio != rq->biotail ||
 	    smp_load_acquire(&room->clone_busy) || bio_init_clone(NULL, bio, rq->bio, GFP_NOIO))
 		return false;
 	room->clone_busy = true;
@@ -250,9 +251,12 @@ int ublk_bpf_bdev_write_zeroes(const struct ublk_bpf_range *range)
 	return err;
 }
 
-/* Context: task, may sleep. */
+/*
+ * No rescuer: who waits for a clone has those before issued, or in its plug, which is flushed
+ * when it sleeps, and never on a list of its own. Context: task, may sleep.
+ */
 int ublk_bpf_bdev_init_dev(struct ublk_bpf_dev *dev)
 {
 	return bioset_init(&dev->clones, UBLK_BPF_POOL_SIZE,
-			   offsetof(struct ublk_bpf_clone, bio), BIOSET_NEED_RESCUER);
+			   offsetof(struct ublk_bpf_clone, bio), 0);
 }

@@ -20,7 +20,8 @@ struct workqueue_struct *ublk_bpf_free_wq;
 /*
  * While the block layer flushes a task's plug, current->plug is still set, and
  * a bio queued there would be lost: put it away and plug for ourselves.
- * bio_list goes too, so that what we submit is issued here and in one go.
+ * bio_list goes too, so that what we submit is issued here and in one go. Requests that
+ * it has taken beforehand come with us: a task that sleeps gives them back from its plug.
  */
 void ublk_bpf_start_plug(struct ublk_bpf_plug *plug)
 {
@@ -32,6 +33,10 @@ void ublk_bpf_start_plug(struct ublk_bpf_plug *plug)
 	current->plug = NULL;
 	current->bio_list = NULL;
 	blk_start_plug(&plug->plug);
+	if (plug->outer) {
+		plug->plug.cached_rqs = plug->outer->cached_rqs;
+		rq_list_init(&plug->outer->cached_rqs);
+	}
 }
 
 /* When it is finished. */
@@ -239,22 +244,13 @@ bool ublk_bpf_may_send_here(struct blk_plug *outer, const struct request_queue *
 static __always_inline void ublk_bpf_submit_range(struct ublk_bpf_tag *tag,
 						  const struct ublk_bpf_range *range, bool here)
 {
-	enum req_op op = req_op(tag->rq);
 	struct ublk_bpf_fwd *fwd;
 
-	/* most are, so this is short */
-	if (likely(here && range->backing->bdev && (op == REQ_OP_READ || op == REQ_OP_WRITE) &&
-		   !READ_ONCE(tag->q->dev->has_done))) {
-		ublk_bpf_count_range(tag, range, false);
-		if (!ublk_bpf_bdev_submit_as_it_is(tag, range))
-			ublk_bpf_bdev_submit(tag, range, NULL);
-		return;
-	}
 	if (here && range->backing->bdev && !ublk_bpf_wants_zero_pages(tag, range->backing)) {
 		ublk_bpf_count_range(tag, range, false);
 		if (ublk_bpf_needs_fwd(tag))
 			ublk_bpf_bdev_submit_told(ublk_bpf_alloc_fwd(tag, range, false));
-		else
+		else if (!ublk_bpf_bdev_submit_as_it_is(tag, range))
 			ublk_bpf_bdev_submit(tag, range, NULL);
 		return;
 	}

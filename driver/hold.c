@@ -224,7 +224,7 @@ int ublk_bpf_forward_hold(struct ublk_bpf_hold *h, u32 off, u32 bytes, u32 slot,
 
 	raw_spin_lock_irqsave(&h->lock, flags);
 	if (h->tag)
-		err = ublk_bpf_record(h->tag, &h->rec, h->ranges, off, bytes, slot, pos);
+		err = ublk_bpf_record(h->tag, NULL, &h->rec, h->ranges, off, bytes, slot, pos);
 	raw_spin_unlock_irqrestore(&h->lock, flags);
 	if (err == -ESTALE)
 		ublk_bpf_count(h->dev, stale, 1);

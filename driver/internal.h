@@ -112,7 +112,6 @@ struct ublk_bpf_backing {
 	bool			buffered;	/* not direct I/O */
 	bool			stable;		/* pages must not change under a write */
 	bool			issue_sleeps;	/* its driver may sleep for a request */
-	bool			hides_plug;	/* is a device of ours */
 	struct ublk_bpf_dev	*dev;
 	struct work_struct	free_work;
 };
@@ -343,8 +342,9 @@ void ublk_bpf_wait_for_server(struct ublk_bpf_tag *tag, struct request *rq);
 void ublk_bpf_end_wait(struct ublk_bpf_dev *dev, int err);
 
 /* record.c */
-int ublk_bpf_record(struct ublk_bpf_tag *tag, struct ublk_bpf_record *rec,
-		    struct ublk_bpf_range *ranges, u32 off, u32 bytes, u32 slot, u64 pos);
+int ublk_bpf_record(struct ublk_bpf_tag *tag, struct ublk_bpf_batch *batch,
+		    struct ublk_bpf_record *rec, struct ublk_bpf_range *ranges, u32 off, u32 bytes,
+		    u32 slot, u64 pos);
 int ublk_bpf_record_retry(struct ublk_bpf_fwd *fwd, u32 off, u32 bytes, u32 slot, u64 pos);
 int ublk_bpf_record_io(struct ublk_bpf_tag *tag, u32 off, u32 bytes, u32 slot, u64 pos);
 void ublk_bpf_drop_record(struct ublk_bpf_record *rec, const struct ublk_bpf_range *ranges);

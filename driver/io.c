@@ -216,8 +216,7 @@ static bool ublk_bpf_finish(struct ublk_bpf_tag *tag, struct io_comp_batch *iob)
 		ublk_bpf_ask_release(tag);
 	if (likely(flags == usual && !res && !READ_ONCE(tag->done_server))) {
 		WRITE_ONCE(tag->io.flags, 0);
-		if (!blk_mq_add_to_batch(rq, iob, false, blk_mq_end_request_batch))
-			blk_mq_end_request(rq, BLK_STS_OK);
+		ublk_bpf_end_request(rq, BLK_STS_OK, tag->bytes, false, iob);
 		return false;
 	}
 	/* in the server's task it is the server's, until that knows better */

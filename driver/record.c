@@ -23,9 +23,6 @@ ublk_bpf_batch_backing(struct ublk_bpf_dev *dev, struct ublk_bpf_batch *batch, u
 		return backing;
 	if (backing->issue_sleeps)
 		batch->keep = false;
-	/* tags of it that no I/O comes for would be kept while it sleeps */
-	if (backing->hides_plug)
-		batch->plug.plug.nr_ios = 1;
 	if (batch->keep && !batch->refs) {
 		batch->backing = backing;
 		batch->slot = slot;
@@ -82,11 +79,13 @@ put:
 	return err;
 }
 
-/* Record a range. Context: as above, and @rec and @ranges are the caller's alone. */
-static __always_inline int __ublk_bpf_record(struct ublk_bpf_tag *tag, struct ublk_bpf_batch *batch,
-					     struct ublk_bpf_record *rec,
-					     struct ublk_bpf_range *ranges, u32 off, u32 bytes,
-					     u32 slot, u64 pos)
+/*
+ * Record a range. @batch: the list that its I/O comes with, when that is the caller's, or
+ * NULL. Context: as above, and @rec and @ranges are the caller's alone.
+ */
+int ublk_bpf_record(struct ublk_bpf_tag *tag, struct ublk_bpf_batch *batch,
+		    struct ublk_bpf_record *rec, struct ublk_bpf_range *ranges, u32 off, u32 bytes,
+		    u32 slot, u64 pos)
 {
 	int err;
 
@@ -101,12 +100,6 @@ static __always_inline int __ublk_bpf_record(struct ublk_bpf_tag *tag, struct ub
 	rec->last_off = off;
 	rec->covered = max(rec->covered, off + bytes);
 	return 0;
-}
-
-int ublk_bpf_record(struct ublk_bpf_tag *tag, struct ublk_bpf_record *rec,
-		    struct ublk_bpf_range *ranges, u32 off, u32 bytes, u32 slot, u64 pos)
-{
-	return __ublk_bpf_record(tag, NULL, rec, ranges, off, bytes, slot, pos);
 }
 
 /* The range that replaces the one that io_done is told of. Context: io_done. */
@@ -130,8 +123,8 @@ int ublk_bpf_record_io(struct ublk_bpf_tag *tag, u32 off, u32 bytes, u32 slot, u
 		ublk_bpf_misused(tag, "forwarded an I/O that it had completed or held");
 		return -EINVAL;
 	}
-	err = __ublk_bpf_record(tag, READ_ONCE(tag->batch), &tag->rec, tag->room->ranges, off, bytes,
-				slot, pos);
+	err = ublk_bpf_record(tag, READ_ONCE(tag->batch), &tag->rec, tag->room->ranges, off, bytes,
+			      slot, pos);
 	if (!err)
 		__set_bit(UBLK_BPF_IO_F_RANGES, &tag->io.flags);
 	return err;

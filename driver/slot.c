@@ -62,22 +62,21 @@ static int ublk_bpf_file_align(const struct file *file, unsigned int *block, uns
 }
 
 /*
+ * May a driver sleep for a request of @bdev, or of what is below it? NULL: not known. A file
+ * system on several disks names the first; where another sleeps, I/O of this list waits.
+ */
+static bool ublk_bpf_issue_sleeps(struct block_device *bdev)
+{
+	struct request_queue *q = bdev ? bdev_get_queue(bdev) : NULL;
+
+	return !q || !queue_is_mq(q) || q->tag_set->flags & BLK_MQ_F_BLOCKING;
+}
+
+/*
  * Make a backing of an open file. Takes over the reference of @file on success.
  * I/O to a regular file goes through an open file of our own: direct unless @flags say
  * otherwise, and without the time stamps that a read would start a transaction for.
  */
-/*
- * What the disk below does with a list of requests. @bdev: NULL: not known. A file system
- * on several disks names the first; where another sleeps, I/O of this list waits.
- */
-static void ublk_bpf_look_below(struct ublk_bpf_backing *backing, struct block_device *bdev)
-{
-	struct request_queue *q = bdev ? bdev_get_queue(bdev) : NULL;
-
-	backing->issue_sleeps = !q || !queue_is_mq(q) || q->tag_set->flags & BLK_MQ_F_BLOCKING;
-	backing->hides_plug = !q || ublk_bpf_queue_dev(q);
-}
-
 static struct ublk_bpf_backing *ublk_bpf_backing_alloc(struct ublk_bpf_dev *dev,
 						       struct file *file, u32 flags)
 {
@@ -130,7 +129,7 @@ static struct ublk_bpf_backing *ublk_bpf_backing_alloc(struct ublk_bpf_dev *dev,
 		goto free;
 	}
 
-	ublk_bpf_look_below(backing, backing->bdev ?: inode->i_sb->s_bdev);
+	backing->issue_sleeps = ublk_bpf_issue_sleeps(backing->bdev ?: inode->i_sb->s_bdev);
 	err = percpu_ref_init(&backing->ref, ublk_bpf_backing_release, 0, GFP_KERNEL);
 	if (err)
 		goto put_io_file;

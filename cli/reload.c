@@ -224,6 +224,8 @@ int cmd_reload(int argc, char **argv)
 				reload.id);
 	if (ret)
 		return complain("cannot reload device %d: %s", reload.id, strerror(-ret));
+	if (answer[0] && reload.text)
+		return complain("cannot reload device %d: %s: %s", reload.id, reload.file.path, answer);
 	if (answer[0])
 		return complain("cannot reload device %d: %s", reload.id, answer);
 	return 0;

@@ -140,7 +140,7 @@ resizes_reach() { [ "$(resizes)" -ge "$1" ]; }
 		is "$("$tools/ctrl" set 0 slot=0 fd=9 9<>/mnt/above/image)" ELOOP
 		run ublk-bpf reload -n 0 -f /mnt/above/image
 		is "$status" 1
-		has "$output" "cannot reload device 0: it leads back to this device"
+		has "$output" "cannot reload device 0: /mnt/above/image: it leads back to this device"
 		# nor by way of another one
 		ublk-bpf add loop -n 2 -f /mnt/above/image
 		run ublk-bpf reload -n 0 -f /dev/ublkb2
@@ -193,10 +193,11 @@ resizes_reach() { [ "$(resizes)" -ge "$1" ]; }
 	truncate -s 16M /mnt/below/other
 	run ublk-bpf reload -n 0 -f /mnt/below/other
 	is "$status" 1
+	has "$output" "cannot reload device 0: /mnt/below/other: it would start"
 	has "$output" "its program knows of 1048576; use start=1048576"
 	run ublk-bpf reload -n 0 -f /mnt/below/none,start=1M
 	is "$status" 1
-	has "$output" "device 0: /mnt/below/none: there is no such file"
+	has "$output" "cannot reload device 0: /mnt/below/none: there is no such file"
 	ublk-bpf reload -n 0 -f /mnt/below/other,start=1M
 	ublk-bpf del -n 0
 	ublk-bpf add loop -n 0 -f $image --server

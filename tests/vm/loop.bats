@@ -296,6 +296,7 @@ sectors_and_flushes() { awk '{ print $7, $16 }' "/sys/block/$1/stat"; }
 		is "$(cat "$BATS_TEST_TMPDIR/io")" "ok 4096"
 		is "$("$tools/io" /dev/below read 1M 4096 pattern=1)" "ok 4096"
 		ublk-bpf del -n 0
+		udevadm settle		# it reads what was resumed
 		dmsetup remove stuck
 	done
 }

@@ -10,5 +10,5 @@ $tables[0] as $tables
 "",
 ( $lines | map(select(.device)) | group_by(.workload)[]
 | ($tables.workloads[.[0].workload] | left(42)),
-	(.[] | "  " + ($tables.devices[.device] | left(40)) + (.us * 1000 | round | tostring | right(8))),
+	(.[] | "  " + ($tables.devices[.device] | left(40)) + (1e9 / .iops | round | tostring | right(8))),
 	"" )

@@ -51,7 +51,7 @@ resizes_reach() { [ "$(resizes)" -ge "$1" ]; }
 @test "file_that_grows_makes_its_device_grow" {
 	ublk-bpf add loop -n 0 -f $image
 	udevadm settle
-	udevadm monitor --kernel --property >"$BATS_TEST_TMPDIR/events" 3>&- &
+	command udevadm monitor --kernel --property >"$BATS_TEST_TMPDIR/events" 3>&- &
 	monitor=$!
 	soon grep -q "KERNEL - " "$BATS_TEST_TMPDIR/events"	# it listens
 	verify_load 5

@@ -162,21 +162,22 @@ static void ublk_bpf_fwd_work(struct work_struct *work)
 }
 
 /*
- * A range with a life of its own: in the tag when that is free. Holds a reference.
- * @worker: not for the run of the callbacks, which alone may take the tag's own. NULL when
- * there is no memory: what has it may wait for this very worker.
+ * A range with a life of its own: in the tag when that is free, and @run: for the run of
+ * the callbacks, which alone may take that. Holds a reference. NULL when there is no
+ * memory and @gfp does not let it wait: what has it may wait for the caller.
  */
 static struct ublk_bpf_fwd *ublk_bpf_alloc_fwd(struct ublk_bpf_tag *tag,
-					       const struct ublk_bpf_range *range, bool worker)
+					       const struct ublk_bpf_range *range, bool run,
+					       gfp_t gfp)
 {
 	struct ublk_bpf_room *room = tag->room;
 	struct ublk_bpf_fwd *fwd;
 
-	if (!worker && !smp_load_acquire(&room->fwd_busy)) {
+	if (run && !smp_load_acquire(&room->fwd_busy)) {
 		fwd = &room->fwd;
 		room->fwd_busy = true;
 	} else {
-		fwd = mempool_alloc(&tag->q->dev->fwds, worker ? GFP_NOWAIT : GFP_NOIO);
+		fwd = mempool_alloc(&tag->q->dev->fwds, gfp);
 		if (!fwd)
 			return NULL;
 	}
@@ -241,7 +242,24 @@ bool ublk_bpf_may_send_here(struct blk_plug *outer, const struct request_queue *
 	return !ublk_bpf_outer_holds_tags(outer, q) && !ublk_bpf_stack_is_low();
 }
 
-static __always_inline void ublk_bpf_submit_range(struct ublk_bpf_tag *tag,
+/*
+ * There is no memory for a range of the last call, the @nr first have been sent: the I/O is
+ * done as far as those go, and its program is asked about the rest from a task that can wait.
+ */
+static void ublk_bpf_cut_short(struct ublk_bpf_tag *tag, unsigned int nr)
+{
+	const struct ublk_bpf_range *ranges = tag->room->ranges;
+	u32 block = queue_logical_block_size(tag->rq->q);
+
+	tag->rec.covered = round_down(ranges[nr].off, block);	/* what comes later starts later */
+	tag->taken = tag->rec.covered;
+	tag->rec.nr -= nr;
+	ublk_bpf_drop_record(&tag->rec, &ranges[nr]);
+	__set_bit(UBLK_BPF_IO_F_CUT, &tag->io.flags);
+}
+
+/* Return: false: no memory. */
+static __always_inline bool ublk_bpf_submit_range(struct ublk_bpf_tag *tag,
 						  const struct ublk_bpf_range *range, bool here)
 {
 	struct ublk_bpf_fwd *fwd;
@@ -249,26 +267,36 @@ static __always_inline void ublk_bpf_submit_range(struct ublk_bpf_tag *tag,
 	if (here && range->backing->bdev && !ublk_bpf_wants_zero_pages(tag, range->backing)) {
 		ublk_bpf_count_range(tag, range, false);
 		if (ublk_bpf_needs_fwd(tag))
-			ublk_bpf_bdev_submit_told(ublk_bpf_alloc_fwd(tag, range, false));
+			ublk_bpf_bdev_submit_told(ublk_bpf_alloc_fwd(tag, range, true, GFP_NOIO));
 		else if (!ublk_bpf_bdev_submit_as_it_is(tag, range))
 			ublk_bpf_bdev_submit(tag, range, NULL);
-		return;
+		return true;
 	}
 
-	fwd = ublk_bpf_alloc_fwd(tag, range, false);
+	/* elsewhere a worker may wait for what this task has and cannot send */
+	fwd = ublk_bpf_alloc_fwd(tag, range, true, here ? GFP_NOIO : GFP_NOWAIT);
+	if (unlikely(!fwd))
+		return false;
 	if (here && !range->backing->bdev && ublk_bpf_file_inline_ok(tag, range->backing) &&
 	    ublk_bpf_file_submit(fwd, true)) {
 		ublk_bpf_count_range(tag, range, false);
-		return;
+		return true;
 	}
 	ublk_bpf_count_range(tag, range, true);
 	queue_work(tag->q->dev->wq, &fwd->work);
+	return true;
 }
 
 static void ublk_bpf_submit_recorded(struct ublk_bpf_tag *tag, bool here)
 {
-	for (unsigned int i = 0; i < tag->rec.nr; i++)
-		ublk_bpf_submit_range(tag, &tag->room->ranges[i], here);
+	const struct ublk_bpf_range *ranges = tag->room->ranges;
+	unsigned int nr = tag->rec.nr;
+
+	for (unsigned int i = 0; i < nr; i++)
+		if (unlikely(!ublk_bpf_submit_range(tag, &ranges[i], here))) {
+			ublk_bpf_cut_short(tag, i);
+			break;
+		}
 	tag->rec.nr = 0;
 	tag->sent = tag->rec.covered;
 }
@@ -283,6 +311,7 @@ void ublk_bpf_submit_in_batch(struct ublk_bpf_tag *tag, struct ublk_bpf_batch *b
 	if (unlikely(!batch->keep))
 		ublk_bpf_let_go(batch);
 	ublk_bpf_submit_recorded(tag, batch->here);
+	ublk_bpf_sync_batch(batch);
 }
 
 /*
@@ -319,7 +348,7 @@ void ublk_bpf_submit_ranges(struct ublk_bpf_tag *tag)
  */
 bool ublk_bpf_send_held(struct ublk_bpf_tag *tag, const struct ublk_bpf_range *range)
 {
-	struct ublk_bpf_fwd *fwd = ublk_bpf_alloc_fwd(tag, range, true);
+	struct ublk_bpf_fwd *fwd = ublk_bpf_alloc_fwd(tag, range, false, GFP_NOWAIT);
 
 	if (!fwd)
 		return false;

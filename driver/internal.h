@@ -16,6 +16,7 @@
 #include <linux/bio.h>
 #include <linux/blk-mq.h>
 #include <linux/fs.h>
+#include <linux/irq_work.h>
 #include <linux/mempool.h>
 #include <linux/percpu-refcount.h>
 #include <linux/percpu.h>
@@ -51,6 +52,7 @@ enum ublk_bpf_io_flag {
 	UBLK_BPF_IO_F_REDIRECT,	/* the rest is for the server */
 	UBLK_BPF_IO_F_SERVER,	/* runs in the server's task: never inline */
 	UBLK_BPF_IO_F_AWAY,	/* taken: it comes to the server by a requeue only */
+	UBLK_BPF_IO_F_CUT,	/* no memory for the rest of its ranges: what was sent is all */
 	UBLK_BPF_IO_F_HELD,	/* held, now or before: the completion reference is the hold's */
 	UBLK_BPF_IO_F_WAITS,	/* for a server: wait_lock of its queue */
 	UBLK_BPF_IO_F_SERVED,	/* handed to the server, and alone until the tag's next I/O */
@@ -87,7 +89,8 @@ struct ublk_bpf_plug {
 struct ublk_bpf_batch {
 	struct ublk_bpf_plug	plug;
 	struct blk_plug_cb	cb;	/* of the plug: the task sleeps */
-	bool			armed;	/* it will be called */
+	struct irq_work		sleeps;	/* what follows from that */
+	bool			armed;	/* the callback will be called */
 	bool			here;	/* they can be sent from this task */
 	bool			keep;	/* none went where issuing may sleep */
 	struct ublk_bpf_backing	*backing;	/* of most of them, maybe: */
@@ -331,6 +334,7 @@ void ublk_bpf_put_io(struct ublk_bpf_tag *tag);
 void ublk_bpf_start_batch(struct ublk_bpf_batch *batch, const struct request_queue *q,
 			  unsigned short nr_ios);
 void ublk_bpf_finish_batch(struct ublk_bpf_batch *batch);
+void ublk_bpf_sync_batch(struct ublk_bpf_batch *batch);
 void ublk_bpf_let_go(struct ublk_bpf_batch *batch);
 void ublk_bpf_completed(struct ublk_bpf_tag *tag, int res);
 void ublk_bpf_fail_range(struct ublk_bpf_tag *tag, int err);

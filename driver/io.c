@@ -175,7 +175,8 @@ static bool ublk_bpf_was_late(const struct ublk_bpf_tag *tag)
 static s64 ublk_bpf_held_result(struct ublk_bpf_tag *tag, unsigned long flags, bool *again)
 {
 	bool ranges = tag->held_ranges || flags & BIT(UBLK_BPF_IO_F_RANGES);
-	u32 covered = max(tag->rec.covered, tag->held_covered);
+	u32 covered = flags & BIT(UBLK_BPF_IO_F_CUT) ? tag->taken :
+						       max(tag->rec.covered, tag->held_covered);
 
 	if (tag->hold_end == UBLK_BPF_HOLD_COMPLETED) {
 		if (!ranges || tag->io.res < 0)
@@ -236,6 +237,11 @@ static bool ublk_bpf_finish(struct ublk_bpf_tag *tag, struct io_comp_batch *iob)
 		if (unlikely(flags & BIT(UBLK_BPF_IO_F_HELD))) {
 			res = ublk_bpf_held_result(tag, flags, &again);
 			completed = tag->hold_end == UBLK_BPF_HOLD_COMPLETED;
+		} else if (unlikely(flags & BIT(UBLK_BPF_IO_F_CUT))) {
+			res = tag->taken;
+			again = !res;
+			if (again)
+				ublk_bpf_keep_rerun(tag);
 		} else {
 			res = completed ? ublk_bpf_completed_bytes(tag) : tag->bytes;
 		}
@@ -416,7 +422,7 @@ static enum ublk_bpf_answer ublk_bpf_run(struct ublk_bpf_tag *tag, struct reques
 			ublk_bpf_submit_in_batch(tag, batch);
 		else
 			ublk_bpf_submit_ranges(tag);
-	} while (more);
+	} while (more && !test_bit(UBLK_BPF_IO_F_CUT, &tag->io.flags));
 	WRITE_ONCE(tag->batch, NULL);
 
 	if (unlikely(!tag->err && ublk_bpf_unfinished(tag))) {
@@ -440,7 +446,7 @@ static enum ublk_bpf_answer ublk_bpf_run(struct ublk_bpf_tag *tag, struct reques
 	}
 	if (!ublk_bpf_finish(tag, batch ? &batch->iob : NULL))
 		return UBLK_BPF_ASKED;
-	/* the caller fails what is redirected by a rerun; this was one, and held */
+	/* the caller fails what is redirected by a rerun; this was one, and comes again */
 	if (unlikely(tag->rerun && !rerun)) {
 		ublk_bpf_fail_rq(dev, rq, -EIO, server);
 		return UBLK_BPF_ASKED;
@@ -451,7 +457,7 @@ static enum ublk_bpf_answer ublk_bpf_run(struct ublk_bpf_tag *tag, struct reques
 
 /*
  * End what is done of a list, and let go of what is kept for the rest. Context: the task
- * of the list, or schedule(), which that has called.
+ * of the list, or an interrupt when that sleeps.
  */
 void ublk_bpf_let_go(struct ublk_bpf_batch *batch)
 {
@@ -473,18 +479,26 @@ void ublk_bpf_let_go(struct ublk_bpf_batch *batch)
 	batch->iob = (struct io_comp_batch){};
 }
 
-/* From schedule(), where nothing may sleep and not all who end I/O can tell that. */
+static void ublk_bpf_batch_sleeps(struct irq_work *work)
+{
+	ublk_bpf_let_go(container_of(work, struct ublk_bpf_batch, sleeps));
+}
+
+/* From schedule(), where who ends I/O would take it that it may sleep: by an interrupt. */
 static void ublk_bpf_batch_cb(struct blk_plug_cb *cb, bool from_schedule)
 {
 	struct ublk_bpf_batch *batch = container_of(cb, struct ublk_bpf_batch, cb);
-	unsigned long flags;
 
 	batch->armed = false;
-	if (!from_schedule)
-		return;
-	local_irq_save(flags);
-	ublk_bpf_let_go(batch);
-	local_irq_restore(flags);
+	if (from_schedule)
+		irq_work_queue(&batch->sleeps);
+}
+
+/* Its task may have slept: @batch is that's again. Context: the task, may sleep. */
+void ublk_bpf_sync_batch(struct ublk_bpf_batch *batch)
+{
+	if (unlikely(!batch->armed))
+		irq_work_sync(&batch->sleeps);
 }
 
 /*
@@ -496,6 +510,7 @@ void ublk_bpf_start_batch(struct ublk_bpf_batch *batch, const struct request_que
 {
 	batch->cb.callback = ublk_bpf_batch_cb;
 	batch->cb.data = batch;
+	init_irq_work(&batch->sleeps, ublk_bpf_batch_sleeps);
 	batch->armed = false;
 	batch->here = ublk_bpf_may_send_here(current->plug, q);
 	batch->keep = true;
@@ -516,6 +531,7 @@ void ublk_bpf_finish_batch(struct ublk_bpf_batch *batch)
 	if (!batch->keep)
 		ublk_bpf_let_go(batch);
 	blk_finish_plug(&batch->plug.plug);
+	ublk_bpf_sync_batch(batch);
 	ublk_bpf_let_go(batch);
 	ublk_bpf_restore_plug(&batch->plug);
 }

@@ -30,13 +30,20 @@ void ublk_bpf_note_held(struct ublk_bpf_tag *tag)
 }
 
 /* Before a request of which nothing was done goes back to its queue. */
+void ublk_bpf_keep_rerun(const struct ublk_bpf_tag *tag)
+{
+	if (tag->rerun)
+		ublk_bpf_make_pdu(tag)->rerun = true;
+}
+
+/* The same, and it was held. */
 void ublk_bpf_keep_held(struct ublk_bpf_tag *tag)
 {
 	struct ublk_bpf_pdu *pdu = ublk_bpf_make_pdu(tag);
 
 	pdu->held_since = tag->held_since;
 	pdu->attach_seq = tag->attach_seq;
-	pdu->rerun = tag->rerun;
+	ublk_bpf_keep_rerun(tag);
 }
 
 /* Of an I/O that is held. */

@@ -9,7 +9,7 @@
 struct ublk_bpf_pdu {
 	u64		attach_seq;	/* of who held it, 0: nobody */
 	unsigned long	held_since;	/* jiffies */
-	bool		rerun;		/* asked after the server's -EAGAIN, and held then */
+	bool		rerun;		/* asked after the server's -EAGAIN, and nothing was done */
 	bool		served;		/* the server has had it */
 	bool		to_server;	/* it goes there, and its program is not asked, */
 	u8		times;		/* sent by io_done so often, */
@@ -41,7 +41,7 @@ static inline bool ublk_bpf_was_served(const struct ublk_bpf_tag *tag)
 	return ublk_bpf_has_pdu(tag) && ublk_bpf_rq_pdu(tag)->served;
 }
 
-/* Was it held when it was asked about after the server's -EAGAIN? */
+/* Was nothing done of it when it was asked about after the server's -EAGAIN? */
 static inline bool ublk_bpf_was_rerun(const struct ublk_bpf_tag *tag)
 {
 	return ublk_bpf_has_pdu(tag) && ublk_bpf_rq_pdu(tag)->rerun;
@@ -56,6 +56,7 @@ static inline bool ublk_bpf_goes_to_server(struct ublk_bpf_tag *tag, struct requ
 }
 
 void ublk_bpf_note_held(struct ublk_bpf_tag *tag);
+void ublk_bpf_keep_rerun(const struct ublk_bpf_tag *tag);
 void ublk_bpf_keep_held(struct ublk_bpf_tag *tag);
 bool ublk_bpf_held_too_long(const struct ublk_bpf_tag *tag);
 void ublk_bpf_note_served(const struct ublk_bpf_tag *tag);

@@ -55,8 +55,9 @@ static void forward_unordered(struct ublk_bpf_io *io, const struct ublksrv_io_de
 	v[4] = forward(io, iod, 2048, 512, 0);		/* the same again: allowed */
 }
 
-static unsigned long forward_pieces(struct ublk_bpf_io *io, const struct ublksrv_io_desc *iod,
-				    __u32 off, __u32 bytes, struct seen *seen)
+static __always_inline unsigned long
+forward_pieces(struct ublk_bpf_io *io, const struct ublksrv_io_desc *iod, __u32 off, __u32 bytes,
+	       __u32 slot, struct seen *seen)
 {
 	__u32 at = off;
 	int i, err;
@@ -64,7 +65,7 @@ static unsigned long forward_pieces(struct ublk_bpf_io *io, const struct ublksrv
 	for (i = 0; i < 20; i++) {
 		if (at >= bytes)
 			break;
-		err = forward(io, iod, at, 512, 0);
+		err = forward(io, iod, at, 512, slot);
 		if (i == 16)
 			seen->v[0] = err;
 		if (err)
@@ -100,7 +101,7 @@ static int at_start(const struct ublksrv_io_desc *iod, __u32 off)
 }
 
 static unsigned long again(struct ublk_bpf_io *io, const struct ublksrv_io_desc *iod, __u32 off,
-			   __u32 mib, __s64 nth)
+			   __u32 mib, __s64 nth, struct seen *seen)
 {
 	__u32 bytes = io_bytes(iod);
 
@@ -115,6 +116,8 @@ static unsigned long again(struct ublk_bpf_io *io, const struct ublksrv_io_desc 
 		return QUEUED;
 	case AGAIN_WRONG:
 		return CONTINUE;
+	case AGAIN_PIECES ... AGAIN_PIECES + 3:
+		return forward_pieces(io, iod, off, bytes, 1, seen);
 	case AGAIN_PART:
 		/* first 4096; REDIRECT; the rest: REDIRECT; again: forwarded */
 		if (nth == 1) {
@@ -218,7 +221,7 @@ unsigned long BPF_PROG(behave_queue, struct ublk_bpf_io *io, unsigned int off)
 		forward(io, iod, off, 512, 0);
 		return CONTINUE | 512;
 	case FORWARD_PIECES:
-		return forward_pieces(io, iod, off, bytes, seen);
+		return forward_pieces(io, iod, off, bytes, 0, seen);
 	case FORWARD_ODD:
 		return forward_odd(io, iod, bytes, seen);
 	case FORWARD_COMPLETE:
@@ -281,7 +284,8 @@ unsigned long BPF_PROG(behave_queue, struct ublk_bpf_io *io, unsigned int off)
 	case AGAIN_FORWARD:
 	case AGAIN_PART:
 	case AGAIN_WRONG:
-		return again(io, iod, off, mib, nth);
+	case AGAIN_PIECES ... AGAIN_PIECES + 3:
+		return again(io, iod, off, mib, nth, seen);
 	}
 complete:
 	ublk_bpf_complete_io(io, bytes);

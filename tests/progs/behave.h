@@ -63,6 +63,7 @@ enum behave {
 	AGAIN_FORWARD		= 66,
 	AGAIN_PART		= 67,	/* the first 4096 the second time; then from new */
 	AGAIN_WRONG		= 68,
+	AGAIN_PIECES		= 69,	/* and the three behind it: as FORWARD_PIECES, slot 1 */
 };
 
 #endif

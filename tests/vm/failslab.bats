@@ -23,6 +23,7 @@ setup() {
 teardown() {
 	local status=0
 	echo 0 >$failslab/probability
+	[ ! -e /dev/mapper/stuck ] || dmsetup resume stuck
 	fresh
 	log_is_clean || status=1
 	return $status
@@ -149,6 +150,39 @@ verified() {
 	verified 100 --size=4M --rw=write --bs=4k --iodepth_batch_submit=16
 	ublk-bpf del -n 0
 	umount /mnt/below
+}
+
+# Four I/Os of sixteen ranges each take more than what is kept for that.
+@test "server_does_not_wait_for_memory" {
+	local nr all=
+	dmsetup create stuck --table "0 262144 linear /dev/b 0"
+	background "$tools/loader" "$progs/behave.bpf.o" 4711
+	background "$tools/server" 0 ONCE /dev/a /dev/mapper/stuck
+	udevadm settle
+	is "$(ctrl attach 0 prog_id=4711)" ok
+	no_timeout
+	dmsetup suspend stuck
+	at AGAIN_PIECES
+	below "$(function_of mempool_alloc_noprof)"
+	fail 100 -1
+	for nr in 0 1 2 3; do
+		io /dev/ublkb0 write $((at + (nr << 20))) 8192 pattern=$nr >"$BATS_TEST_TMPDIR/$nr" 3>&- &
+		all+=" $!"
+	done
+	soon stat_reaches 0 rerun 4
+	is "$(do_io REDIRECT_ALL read 4096)" "EIO redirected=1 rerun=1 failed=1 order=132313"
+	dmsetup resume stuck
+	# shellcheck disable=SC2086
+	wait $all
+	echo 0 >$failslab/probability
+	for nr in 0 1 2 3; do
+		is "$(cat "$BATS_TEST_TMPDIR/$nr")" "ok 8192"
+		is "$(io /dev/b read $((at + (nr << 20))) 8192 pattern=$nr)" "ok 8192"
+	done
+	is "$(stat_of 0 failed)" 1
+	ublk-bpf del -n 0
+	udevadm settle		# it reads what was resumed
+	dmsetup remove stuck
 }
 
 @test "io_that_cannot_be_held_is_done_at_once" {

@@ -54,7 +54,7 @@ sectors_and_flushes() { awk '{ print $7, $16 }' "/sys/block/$1/stat"; }
 
 @test "device_and_its_backing_in_one_plug_do_not_wait_for_each_other" {
 	# few tags: the plug that is being flushed holds them all
-	null_blk nb 64 hw_queue_depth=4 irqmode=2 completion_nsec=50000
+	null_blk nb 64 no_sched=1 hw_queue_depth=4 irqmode=2 completion_nsec=50000
 	dev=$(ublk-bpf add loop -n 0 -f /dev/nb -r)
 	fio --name=p --filename="$dev:/dev/nb" --file_service_type=roundrobin:1 --direct=1 \
 		--ioengine=io_uring --rw=randread --bs=4k --size=64M --io_size=8M --iodepth=64 \

@@ -35,10 +35,20 @@ PROGS := $(patsubst tests/progs/%.bpf.c,$(O)/tests-progs/%.bpf.o,$(wildcard test
 
 tests: user $(UNIT) $(TOOLS) $(PROGS)
 
-$(O)/tests-unit/%: tests/unit/%.c $(U)/libublk-bpf.a
+# With sanitizers, which the parts of targets are compiled with once more.
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
+UNIT_PARTS := $(PARTS:%.c=$(O)/tests-unit/%.o)
+
+$(UNIT_PARTS): $(O)/tests-unit/%.o: %.c
 	$(msg) CC $<
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(USER_CPPFLAGS) -I. $(USER_CFLAGS) -MT $@ -o $@ $< $(U)/libublk-bpf.a -lcmocka $(USER_LIBS)
+	$(Q)$(CC) $(USER_CPPFLAGS) $(USER_CFLAGS) $(SANITIZE) -c -o $@ $<
+
+$(O)/tests-unit/%: tests/unit/%.c $(UNIT_PARTS) $(U)/libublk-bpf.a
+	$(msg) CC $<
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(USER_CPPFLAGS) -I. $(USER_CFLAGS) $(SANITIZE) -MT $@ -o $@ $< $(UNIT_PARTS) \
+		$(U)/libublk-bpf.a -lcmocka $(USER_LIBS)
 
 $(O)/tests-tools/%: tests/tools/%.c $(U)/libublk-bpf.a
 	$(msg) CC $<
@@ -52,7 +62,7 @@ $(O)/tests-progs/%.bpf.o: tests/progs/%.bpf.c
 	$(Q)$(CLANG) -target bpf -D__TARGET_ARCH_x86 -O2 -g -Wall -Werror \
 		-I/usr/include/x86_64-linux-gnu -MMD -MP -MT $@ -c -o $@ $<
 
--include $(UNIT:=.d) $(TOOLS:=.d) $(PROGS:.o=.d)
+-include $(UNIT:=.d) $(UNIT_PARTS:.o=.d) $(TOOLS:=.d) $(PROGS:.o=.d)
 
 demo:
 	$(Q)vm/run --timeout 300 -- vm/demo

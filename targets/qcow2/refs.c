@@ -1,0 +1,393 @@
+// SPDX-License-Identifier: GPL-2.0 OR LGPL-2.1-or-later
+/* Refcounts of an image's clusters, and where there is room: see refs.h. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include "refs.h"
+
+#define CACHE_BYTES	(4U << 20)	/* of blocks, or the fewest that do */
+#define FEWEST_BLOCKS	4
+#define NO_BLOCK	(~0U)
+
+/* Entries to write at once: a sector is written whole or not at all. */
+#define SECTOR_ENTRIES	(512 / sizeof(__u64))
+
+static __u64 position(const struct qcow2_refs *refs, __u64 cluster)
+{
+	return cluster << refs->layout->cluster_bits;
+}
+
+static __u64 block_of(const struct qcow2_refs *refs, __u64 cluster)
+{
+	return cluster / qcow2_refblock_entries(refs->layout);
+}
+
+static __u32 entry_of(const struct qcow2_refs *refs, __u64 cluster)
+{
+	return cluster % qcow2_refblock_entries(refs->layout);
+}
+
+int qcow2_refs_open(struct qcow2_refs *refs, struct qcow2_blk *blk, struct qcow2_layout *layout,
+		    struct qcow2_why *why)
+{
+	__u64 cluster = qcow2_cluster_size(layout);
+	__u32 i;
+	int ret;
+
+	*refs = (struct qcow2_refs){
+		.blk		= blk,
+		.layout		= layout,
+		.entries	= layout->reftable.bytes / sizeof(__u64),
+		.nr_blocks	= CACHE_BYTES >> layout->cluster_bits,
+	};
+	if (refs->nr_blocks < FEWEST_BLOCKS)
+		refs->nr_blocks = FEWEST_BLOCKS;
+	refs->table = malloc(layout->reftable.bytes);
+	refs->blocks = calloc(refs->nr_blocks, sizeof(*refs->blocks));
+	ret = -ENOMEM;
+	if (!refs->table || !refs->blocks)
+		goto close;
+	for (i = 0; i < refs->nr_blocks; i++) {
+		refs->blocks[i].nr = NO_BLOCK;
+		refs->blocks[i].bytes = malloc(cluster);
+		if (!refs->blocks[i].bytes)
+			goto close;
+	}
+	ret = blk->read(blk, refs->table, layout->reftable.offset, layout->reftable.bytes);
+	if (ret)
+		goto close;
+	for (i = 0; i < refs->entries; i++) {
+		refs->table[i] = be64toh(refs->table[i]);
+		/* the first cluster is the header's */
+		if (!(refs->table[i] & (cluster - 1)) && refs->table[i] < QCOW2_MAX_OFFSET)
+			continue;
+		snprintf(why->text, sizeof(why->text),
+			 "entry %u of its refcount table, 0x%llx, cannot be true", i,
+			 refs->table[i]);
+		ret = -EINVAL;
+		goto close;
+	}
+	return 0;
+
+close:
+	qcow2_refs_close(refs);
+	return ret;
+}
+
+void qcow2_refs_close(struct qcow2_refs *refs)
+{
+	unsigned int i;
+
+	for (i = 0; refs->blocks && i < refs->nr_blocks; i++)
+		free(refs->blocks[i].bytes);
+	free(refs->blocks);
+	free(refs->table);
+	*refs = (struct qcow2_refs){};
+}
+
+static int write_block(struct qcow2_refs *refs, struct qcow2_refblock *block)
+{
+	int ret = refs->blk->write(refs->blk, block->bytes, refs->table[block->nr],
+				   qcow2_cluster_size(refs->layout));
+
+	if (!ret)
+		block->dirty = false;
+	return ret;
+}
+
+int qcow2_refs_write(struct qcow2_refs *refs)
+{
+	unsigned int i;
+	int ret;
+
+	for (i = 0; i < refs->nr_blocks; i++) {
+		if (!refs->blocks[i].dirty)
+			continue;
+		ret = write_block(refs, &refs->blocks[i]);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+/* A place in memory for block @nr, which is not there. What was in it is written. */
+static int make_room(struct qcow2_refs *refs, __u32 nr, struct qcow2_refblock **block)
+{
+	struct qcow2_refblock *oldest = refs->blocks;
+	unsigned int i;
+	int ret;
+
+	for (i = 1; i < refs->nr_blocks; i++)
+		if (refs->blocks[i].used < oldest->used)
+			oldest = &refs->blocks[i];
+	if (oldest->dirty) {
+		/* larger counts are written early, smaller ones when that is safe: no harm */
+		ret = write_block(refs, oldest);
+		if (ret)
+			return ret;
+	}
+	oldest->nr = nr;
+	oldest->used = ++refs->clock;
+	*block = oldest;
+	return 0;
+}
+
+/* Block @nr in memory. NULL: there is none, and all of its counts are 0. */
+static int get_block(struct qcow2_refs *refs, __u64 nr, struct qcow2_refblock **block)
+{
+	unsigned int i, at;
+	int ret;
+
+	*block = NULL;
+	if (nr >= refs->entries || !refs->table[nr])
+		return 0;
+	for (i = 0; i < refs->nr_blocks; i++) {
+		at = (refs->last + i) % refs->nr_blocks;
+		if (refs->blocks[at].nr != nr)
+			continue;
+		*block = &refs->blocks[at];
+		(*block)->used = ++refs->clock;
+		refs->last = at;
+		return 0;
+	}
+	ret = make_room(refs, nr, block);
+	if (ret)
+		return ret;
+	ret = refs->blk->read(refs->blk, (*block)->bytes, refs->table[nr],
+			      qcow2_cluster_size(refs->layout));
+	if (ret) {
+		(*block)->nr = NO_BLOCK;
+		*block = NULL;
+	}
+	return ret;
+}
+
+int qcow2_refs_get(struct qcow2_refs *refs, __u64 cluster, __u64 *count)
+{
+	struct qcow2_refblock *block;
+	int ret = get_block(refs, block_of(refs, cluster), &block);
+
+	if (!ret)
+		*count = block ? qcow2_get_refcount(refs->layout, block->bytes,
+						    entry_of(refs, cluster)) : 0;
+	return ret;
+}
+
+int qcow2_refs_put(struct qcow2_refs *refs, __u64 cluster, __u64 nr)
+{
+	struct qcow2_refblock *block;
+	__u64 count;
+	int ret;
+
+	for (; nr; cluster++, nr--) {
+		ret = get_block(refs, block_of(refs, cluster), &block);
+		if (ret)
+			return ret;
+		count = block ? qcow2_get_refcount(refs->layout, block->bytes,
+						   entry_of(refs, cluster)) : 0;
+		if (!count)
+			return -EIO;
+		qcow2_put_refcount(refs->layout, block->bytes, entry_of(refs, cluster), count - 1);
+		block->dirty = true;
+		if (count == 1 && cluster < refs->next)
+			refs->next = cluster;
+	}
+	return 0;
+}
+
+/* Write the sector of the table that entry @nr is in. */
+static int write_entry(struct qcow2_refs *refs, __u32 nr)
+{
+	__u64 sector[SECTOR_ENTRIES];
+	__u32 first = nr - nr % SECTOR_ENTRIES, i;
+
+	for (i = 0; i < SECTOR_ENTRIES; i++)
+		sector[i] = htobe64(refs->table[first + i]);
+	return refs->blk->write(refs->blk, sector, refs->layout->reftable.offset +
+				first * sizeof(__u64), sizeof(sector));
+}
+
+/*
+ * Block @nr, which the table has room for, in the first of the clusters that it counts:
+ * that is as free as the others.
+ */
+static int add_block(struct qcow2_refs *refs, __u32 nr)
+{
+	__u64 cluster = (__u64)nr * qcow2_refblock_entries(refs->layout);
+	struct qcow2_refblock *block;
+	int ret = make_room(refs, nr, &block);
+
+	if (ret)
+		return ret;
+	memset(block->bytes, 0, qcow2_cluster_size(refs->layout));
+	qcow2_put_refcount(refs->layout, block->bytes, 0, 1);
+	refs->table[nr] = position(refs, cluster);
+	ret = write_block(refs, block);
+	if (!ret)
+		ret = refs->blk->flush(refs->blk);
+	if (!ret)
+		ret = write_entry(refs, nr);
+	if (!ret)
+		ret = refs->blk->flush(refs->blk);
+	if (ret) {
+		/* if the entry did get there, it leaks the cluster */
+		refs->table[nr] = 0;
+		block->nr = NO_BLOCK;
+	}
+	return ret;
+}
+
+/* A table that has moved: the header says where from now on. */
+static int write_place(struct qcow2_refs *refs, __u64 offset, __u32 clusters)
+{
+	__u8 sector[512];
+	int ret = refs->blk->read(refs->blk, sector, 0, sizeof(sector));
+
+	if (ret)
+		return ret;
+	qcow2_put64(sector + QCOW2_HEADER_REFTABLE, offset);
+	clusters = htobe32(clusters);
+	memcpy(sector + QCOW2_HEADER_REFTABLE + 8, &clusters, sizeof(clusters));
+	return refs->blk->write(refs->blk, sector, 0, sizeof(sector));
+}
+
+/*
+ * A table of @clusters clusters behind all that the present one can count, and before it the
+ * blocks that count both: @nr_new of them. Nothing of that is anybody's until the header
+ * names it.
+ */
+static int write_table(struct qcow2_refs *refs, __u64 *table, __u32 nr_new, __u32 clusters)
+{
+	__u32 entries = qcow2_refblock_entries(refs->layout), i, j;
+	__u64 first = (__u64)refs->entries * entries, size = qcow2_cluster_size(refs->layout);
+	__u64 counted = nr_new + clusters;
+	void *block = malloc(size);
+	int ret = block ? 0 : -ENOMEM;
+
+	for (i = 0; !ret && i < nr_new; i++) {
+		memset(block, 0, size);
+		for (j = 0; j < entries && counted; j++, counted--)
+			qcow2_put_refcount(refs->layout, block, j, 1);
+		ret = refs->blk->write(refs->blk, block, position(refs, first + i), size);
+		table[refs->entries + i] = htobe64(position(refs, first + i));
+	}
+	if (!ret)
+		ret = refs->blk->write(refs->blk, table, position(refs, first + nr_new),
+				       position(refs, clusters));
+	if (!ret)
+		ret = refs->blk->flush(refs->blk);
+	free(block);
+	return ret;
+}
+
+/* A larger table, that can count cluster @cluster. */
+static int grow_table(struct qcow2_refs *refs, __u64 cluster)
+{
+	__u64 entries = qcow2_refblock_entries(refs->layout), old = refs->layout->reftable.offset;
+	__u64 first = refs->entries * entries, needed = block_of(refs, cluster) + 1, nr_new;
+	__u32 old_clusters = refs->layout->reftable.bytes >> refs->layout->cluster_bits, i;
+	__u64 clusters, bytes, *table;
+	int ret;
+
+	/* half as large again, so that this is seldom */
+	needed += needed / 2;
+	for (nr_new = 1;; nr_new++) {
+		__u64 total = needed > refs->entries + nr_new ? needed : refs->entries + nr_new;
+
+		bytes = total * sizeof(__u64);
+		clusters = (bytes + qcow2_cluster_size(refs->layout) - 1) >> refs->layout->cluster_bits;
+		if (nr_new * entries >= nr_new + clusters)
+			break;
+	}
+	bytes = position(refs, clusters);
+	if (bytes > QCOW2_MAX_REFTABLE_BYTES ||
+	    position(refs, first + nr_new + clusters) >= QCOW2_MAX_OFFSET)
+		return -ENOSPC;
+
+	table = calloc(1, bytes);
+	if (!table)
+		return -ENOMEM;
+	for (i = 0; i < refs->entries; i++)
+		table[i] = htobe64(refs->table[i]);
+	ret = write_table(refs, table, nr_new, clusters);
+	if (!ret)
+		ret = write_place(refs, position(refs, first + nr_new), clusters);
+	if (!ret)
+		ret = refs->blk->flush(refs->blk);
+	if (ret) {
+		free(table);
+		return ret;
+	}
+
+	refs->entries = bytes / sizeof(__u64);
+	for (i = 0; i < refs->entries; i++)
+		table[i] = be64toh(table[i]);
+	free(refs->table);
+	refs->table = table;
+	refs->layout->reftable.offset = position(refs, first + nr_new);
+	refs->layout->reftable.bytes = bytes;
+	return qcow2_refs_put(refs, old >> refs->layout->cluster_bits, old_clusters);
+}
+
+/* See to it that there is a block that counts cluster @cluster. */
+static int need_block(struct qcow2_refs *refs, __u64 cluster)
+{
+	__u64 nr = block_of(refs, cluster);
+	int ret = 0;
+
+	if (nr >= refs->entries)
+		ret = grow_table(refs, cluster);
+	if (!ret && !refs->table[nr])
+		ret = add_block(refs, nr);
+	return ret;
+}
+
+/* The first of @nr free clusters beside each other. */
+static int find_free(struct qcow2_refs *refs, __u64 nr, __u64 *cluster)
+{
+	__u64 at, run = 0, count;
+	int ret;
+
+	for (at = refs->next; run < nr; at++) {
+		if (position(refs, at) >= QCOW2_MAX_OFFSET)
+			return -ENOSPC;
+		ret = qcow2_refs_get(refs, at, &count);
+		if (ret)
+			return ret;
+		run = count ? 0 : run + 1;
+	}
+	*cluster = at - nr;
+	return 0;
+}
+
+int qcow2_refs_alloc(struct qcow2_refs *refs, __u64 nr, __u64 *cluster)
+{
+	struct qcow2_refblock *block;
+	__u64 first, i, count;
+	int ret;
+
+again:
+	ret = find_free(refs, nr, &first);
+	for (i = 0; !ret && i < nr; i++) {
+		ret = need_block(refs, first + i);
+		if (ret)
+			break;
+		/* a block or table that had to be made may be just there */
+		ret = qcow2_refs_get(refs, first + i, &count);
+		if (!ret && count)
+			goto again;
+	}
+	for (i = 0; !ret && i < nr; i++) {
+		ret = get_block(refs, block_of(refs, first + i), &block);
+		if (ret)
+			break;
+		qcow2_put_refcount(refs->layout, block->bytes, entry_of(refs, first + i), 1);
+		block->dirty = true;
+	}
+	if (ret)
+		return ret;	/* what was counted leaks */
+	if (nr == 1)
+		refs->next = first + 1;
+	*cluster = first;
+	return 0;
+}

@@ -173,10 +173,16 @@ int qcow2_refs_get(struct qcow2_refs *refs, __u64 cluster, __u64 *count)
 	return ret;
 }
 
+/* @nr clusters before @cluster are free now: their bytes, too. */
+static int discard(struct qcow2_refs *refs, __u64 cluster, __u64 nr)
+{
+	return nr ? refs->blk->discard(refs->blk, position(refs, cluster - nr), position(refs, nr)) : 0;
+}
+
 int qcow2_refs_put(struct qcow2_refs *refs, __u64 cluster, __u64 nr)
 {
 	struct qcow2_refblock *block;
-	__u64 count;
+	__u64 count, run = 0;
 	int ret;
 
 	for (; nr; cluster++, nr--) {
@@ -189,10 +195,18 @@ int qcow2_refs_put(struct qcow2_refs *refs, __u64 cluster, __u64 nr)
 			return -EIO;
 		qcow2_put_refcount(refs->layout, block->bytes, entry_of(refs, cluster), count - 1);
 		block->dirty = true;
-		if (count == 1 && cluster < refs->next)
-			refs->next = cluster;
+		if (count == 1) {
+			if (cluster < refs->next)
+				refs->next = cluster;
+			run++;
+			continue;
+		}
+		ret = discard(refs, cluster, run);
+		if (ret)
+			return ret;
+		run = 0;
 	}
-	return 0;
+	return discard(refs, cluster, run);
 }
 
 /* Write the sector of the table that entry @nr is in. */

@@ -72,6 +72,8 @@ int qcow2_refs_get(struct qcow2_refs *refs, __u64 cluster, __u64 *count);
  * @cluster:	the first of them
  * @nr:		how many
  *
+ * What nobody has any more is discarded.
+ *
  * Return: 0, -EIO one had none, or as the blk; then some may have been dropped.
  */
 int qcow2_refs_put(struct qcow2_refs *refs, __u64 cluster, __u64 nr);

@@ -26,7 +26,7 @@ struct file_write {
 struct file {
 	struct qcow2_blk blk;
 	__u8 *bytes;
-	__u64 size;
+	__u64 size, room;
 	bool records;
 	struct file_write *log;
 	size_t nr_log;
@@ -55,7 +55,10 @@ static inline void file_put(struct file *file, const void *from, __u64 pos, size
 {
 	if (pos + bytes > file->size) {
 		assert(pos + bytes <= 1U << 30);
-		file->bytes = realloc(file->bytes, pos + bytes);
+		if (pos + bytes > file->room) {
+			file->room = 2 * (pos + bytes);
+			file->bytes = realloc(file->bytes, file->room);
+		}
 		memset(file->bytes + file->size, 0, pos + bytes - file->size);
 		file->size = pos + bytes;
 	}
@@ -72,7 +75,8 @@ static inline int file_log(struct file *file, const void *data, __u64 pos, size_
 	}
 	if (!file->records)
 		return 0;
-	file->log = realloc(file->log, (file->nr_log + 1) * sizeof(*file->log));
+	if (!(file->nr_log & (file->nr_log - 1)))
+		file->log = realloc(file->log, (2 * file->nr_log + 1) * sizeof(*file->log));
 	entry = &file->log[file->nr_log++];
 	*entry = (struct file_write){ .pos = pos, .bytes = bytes };
 	if (bytes) {

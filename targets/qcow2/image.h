@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: GPL-2.0 OR LGPL-2.1-or-later */
+/*
+ * A qcow2 image that is read and written: what the disk that is in it does. Nothing here
+ * knows of ublk; a program may read the mapping at the same time, see tables.h.
+ *
+ * Not locked: the caller's business.
+ */
+#ifndef TARGET_QCOW2_IMAGE_H
+#define TARGET_QCOW2_IMAGE_H
+
+#include "blk.h"
+#include "format.h"
+#include "refs.h"
+#include "tables.h"
+
+/**
+ * struct qcow2_image - an open image
+ * @blk:	its file
+ * @data:	where clusters are: the same file, or its data file
+ * @backing:	what unallocated clusters are read from; NULL: they are zeroes
+ * @layout:	what its header says
+ * @refs:	its refcounts
+ * @tables:	its mapping
+ * @cluster:	a cluster that is being made
+ * @compressed:	room for what a cluster is made from
+ */
+struct qcow2_image {
+	struct qcow2_blk *blk;
+	struct qcow2_blk *data;
+	struct qcow2_blk *backing;
+	struct qcow2_layout layout;
+	struct qcow2_refs refs;
+	struct qcow2_tables tables;
+	__u8 *cluster;
+	__u8 *compressed;
+};
+
+/**
+ * qcow2_image_open() - open an image whose header was read
+ * @image:	the result
+ * @blk:	its file; outlives it, as do the others
+ * @data:	its data file, if @layout has one; else NULL
+ * @backing:	its backing file, as a disk; NULL: none
+ * @layout:	what qcow2_parse_header() says of it
+ * @memory:	room for L2 tables
+ * @why:	what is wrong
+ *
+ * Return: 0, -EINVAL, -ENOMEM, or as the blk.
+ */
+int qcow2_image_open(struct qcow2_image *image, struct qcow2_blk *blk, struct qcow2_blk *data,
+		     struct qcow2_blk *backing, const struct qcow2_layout *layout,
+		     const struct qcow2_memory *memory, struct qcow2_why *why);
+
+/* Flush, and write what is only good to be known: free clusters. Return: as the flush. */
+int qcow2_image_close(struct qcow2_image *image);
+
+/*
+ * Read, write or zero a part of the disk that lies within it. @unmap: it need not keep its
+ * place. Return: 0, -EIO what the metadata says cannot be, -ENOSPC, -EBUSY no memory for a
+ * table, or as the blk. A part may be done then.
+ */
+int qcow2_image_read(struct qcow2_image *image, void *to, __u64 pos, size_t bytes);
+int qcow2_image_write(struct qcow2_image *image, const void *from, __u64 pos, size_t bytes);
+int qcow2_image_zero(struct qcow2_image *image, __u64 pos, __u64 bytes, bool unmap);
+
+/* What was done before is there after a crash. Return: 0, or as the blk. */
+int qcow2_image_flush(struct qcow2_image *image);
+
+#endif

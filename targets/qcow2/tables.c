@@ -1,0 +1,463 @@
+// SPDX-License-Identifier: GPL-2.0 OR LGPL-2.1-or-later
+/* The L1 table of an image and some of its L2 tables: see tables.h. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include "tables.h"
+
+#define SECTOR		512
+#define NO_L1		(~0U)
+#define NO_TABLE	(~0U)
+#define MAX_LOSSES	4096
+
+static __u32 nr_l1(const struct qcow2_tables *tables)
+{
+	return tables->layout->l1.bytes / sizeof(__u64);
+}
+
+static __u8 *bytes_of(const struct qcow2_tables *tables, const struct qcow2_table *table)
+{
+	return tables->memory.bytes + ((size_t)table->nr << tables->layout->cluster_bits);
+}
+
+static __u64 place_of(const struct qcow2_tables *tables, const struct qcow2_table *table)
+{
+	return tables->l1[table->l1] & QCOW2_OFFSET;
+}
+
+static __u32 nr_sectors(const struct qcow2_tables *tables)
+{
+	return qcow2_cluster_size(tables->layout) / SECTOR;
+}
+
+static size_t bitmap_bytes(__u64 bits)
+{
+	return (bits + 63) / 64 * sizeof(__u64);
+}
+
+int qcow2_tables_open(struct qcow2_tables *tables, struct qcow2_blk *blk,
+		      struct qcow2_layout *layout, struct qcow2_refs *refs,
+		      const struct qcow2_memory *memory, struct qcow2_why *why)
+{
+	__u32 i, nr = layout->l1.bytes / sizeof(__u64);
+	int ret = -ENOMEM;
+
+	*tables = (struct qcow2_tables){
+		.blk	= blk,
+		.layout	= layout,
+		.refs	= refs,
+		.memory	= *memory,
+		.l1	= calloc(nr ?: 1, sizeof(__u64)),
+		.l1_dirty = calloc(1, bitmap_bytes(layout->l1.bytes / SECTOR + 1)),
+		.tables	= calloc(memory->nr, sizeof(*tables->tables)),
+		.losses	= calloc(MAX_LOSSES, sizeof(*tables->losses)),
+	};
+	if (!tables->l1 || !tables->l1_dirty || !tables->tables || !tables->losses)
+		goto close;
+	for (i = 0; i < memory->nr; i++) {
+		tables->tables[i].nr = i;
+		tables->tables[i].l1 = NO_L1;
+		tables->tables[i].dirty = calloc(1, bitmap_bytes(nr_sectors(tables)));
+		if (!tables->tables[i].dirty)
+			goto close;
+	}
+	ret = nr ? blk->read(blk, tables->l1, layout->l1.offset, layout->l1.bytes) : 0;
+	if (ret)
+		goto close;
+	for (i = 0; i < nr; i++) {
+		tables->l1[i] = be64toh(tables->l1[i]);
+		if (qcow2_l1_entry_is_valid(layout, tables->l1[i]))
+			continue;
+		snprintf(why->text, sizeof(why->text),
+			 "entry %u of its L1 table, 0x%llx, cannot be true", i, tables->l1[i]);
+		ret = -EINVAL;
+		goto close;
+	}
+	return 0;
+
+close:
+	qcow2_tables_close(tables);
+	return ret;
+}
+
+void qcow2_tables_close(struct qcow2_tables *tables)
+{
+	__u32 i;
+
+	for (i = 0; tables->tables && i < tables->memory.nr; i++)
+		free(tables->tables[i].dirty);
+	free(tables->tables);
+	free(tables->losses);
+	free(tables->l1_dirty);
+	free(tables->l1);
+	*tables = (struct qcow2_tables){};
+}
+
+static void mark(__u64 *bitmap, __u32 bit)
+{
+	bitmap[bit / 64] |= 1ULL << bit % 64;
+}
+
+static bool is_marked(const __u64 *bitmap, __u32 bit)
+{
+	return bitmap[bit / 64] >> bit % 64 & 1;
+}
+
+static void mark_sector(struct qcow2_table *table, __u32 sector)
+{
+	if (is_marked(table->dirty, sector))
+		return;
+	mark(table->dirty, sector);
+	table->nr_dirty++;
+}
+
+static void set_l1(struct qcow2_tables *tables, __u32 l1, __u64 entry)
+{
+	tables->l1[l1] = entry;
+	mark(tables->l1_dirty, l1 * sizeof(__u64) / SECTOR);
+	tables->l1_any_dirty = true;
+	tables->mapped = true;
+}
+
+/* Write the sectors of a table that have changed, those beside each other at once. */
+static int write_table(struct qcow2_tables *tables, struct qcow2_table *table)
+{
+	__u32 nr = nr_sectors(tables), from, to;
+	int ret;
+
+	for (from = 0; table->nr_dirty && from < nr; from = to) {
+		to = from + 1;
+		if (!is_marked(table->dirty, from))
+			continue;
+		while (to < nr && is_marked(table->dirty, to))
+			to++;
+		ret = tables->blk->write(tables->blk, bytes_of(tables, table) + from * SECTOR,
+					 place_of(tables, table) + from * SECTOR,
+					 (size_t)(to - from) * SECTOR);
+		if (ret)
+			return ret;
+	}
+	memset(table->dirty, 0, bitmap_bytes(nr));
+	table->nr_dirty = 0;
+	return 0;
+}
+
+static int write_tables(struct qcow2_tables *tables, bool fresh)
+{
+	__u32 i;
+	int ret;
+
+	for (i = 0; i < tables->memory.nr; i++) {
+		struct qcow2_table *table = &tables->tables[i];
+
+		if (table->l1 == NO_L1 || table->fresh != fresh)
+			continue;
+		ret = write_table(tables, table);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+static int write_l1(struct qcow2_tables *tables)
+{
+	__u32 sectors = (tables->layout->l1.bytes + SECTOR - 1) / SECTOR, i, j, nr;
+	__u64 sector[SECTOR / sizeof(__u64)];
+	int ret;
+
+	for (i = 0; tables->l1_any_dirty && i < sectors; i++) {
+		if (!is_marked(tables->l1_dirty, i))
+			continue;
+		nr = nr_l1(tables) - i * (SECTOR / sizeof(__u64));
+		if (nr > SECTOR / sizeof(__u64))
+			nr = SECTOR / sizeof(__u64);
+		for (j = 0; j < nr; j++)
+			sector[j] = htobe64(tables->l1[i * (SECTOR / sizeof(__u64)) + j]);
+		ret = tables->blk->write(tables->blk, sector,
+					 tables->layout->l1.offset + (__u64)i * SECTOR,
+					 nr * sizeof(__u64));
+		if (ret)
+			return ret;
+	}
+	memset(tables->l1_dirty, 0, bitmap_bytes(tables->layout->l1.bytes / SECTOR + 1));
+	tables->l1_any_dirty = false;
+	return 0;
+}
+
+/* Is there, or was there since a loss was noted, a moment when no program could use it? */
+static bool is_unused(const struct qcow2_tables *tables, const struct qcow2_loss *loss)
+{
+	return loss->table == NO_TABLE ||
+	       !__atomic_load_n(&tables->memory.users[loss->table], __ATOMIC_SEQ_CST);
+}
+
+/* Give back what the file does not name any more and nobody uses. */
+static int give_back(struct qcow2_tables *tables)
+{
+	unsigned int i, left = 0;
+	int ret = 0;
+
+	for (i = 0; i < tables->nr_losses; i++) {
+		struct qcow2_loss *loss = &tables->losses[i];
+
+		loss->written = true;
+		if (!ret && is_unused(tables, loss))
+			ret = qcow2_refs_put(tables->refs, loss->cluster, loss->nr);
+		else
+			tables->losses[left++] = *loss;
+	}
+	tables->nr_losses = left;
+	return ret;
+}
+
+static int write_all(struct qcow2_tables *tables)
+{
+	__u32 i;
+	int ret = qcow2_refs_write(tables->refs);
+
+	if (!ret)
+		ret = write_tables(tables, true);
+	if (!ret)
+		ret = tables->blk->flush(tables->blk);
+	if (ret || !tables->mapped)
+		return ret;
+	ret = write_tables(tables, false);
+	if (!ret)
+		ret = write_l1(tables);
+	if (!ret)
+		ret = tables->blk->flush(tables->blk);
+	if (ret)
+		return ret;
+	for (i = 0; i < tables->memory.nr; i++)
+		tables->tables[i].fresh = false;
+	tables->mapped = false;
+	return give_back(tables);
+}
+
+int qcow2_tables_commit(struct qcow2_tables *tables)
+{
+	if (!tables->failed)
+		tables->failed = write_all(tables);
+	return tables->failed;
+}
+
+/*
+ * Wait until nobody uses what has lost something. Their I/O does not need us; who comes
+ * meanwhile does not find the table.
+ */
+static void drain(struct qcow2_tables *tables)
+{
+	unsigned int i;
+
+	for (i = 0; i < tables->nr_losses; i++) {
+		struct qcow2_loss *loss = &tables->losses[i];
+		__u32 nr = loss->table, l1;
+
+		if (nr == NO_TABLE)
+			continue;
+		l1 = tables->tables[nr].l1;
+		__atomic_store_n(&tables->memory.index[l1], 0, __ATOMIC_SEQ_CST);
+		while (__atomic_load_n(&tables->memory.users[nr], __ATOMIC_SEQ_CST))
+			usleep(100);
+		__atomic_store_n(&tables->memory.index[l1], nr + 1, __ATOMIC_SEQ_CST);
+		loss->table = NO_TABLE;
+	}
+}
+
+int qcow2_tables_lose(struct qcow2_tables *tables, const struct qcow2_table *table,
+		      __u64 cluster, __u32 nr)
+{
+	__u32 of = table ? table->nr : NO_TABLE;
+	struct qcow2_loss *last;
+	int ret;
+
+	if (tables->nr_losses) {
+		last = &tables->losses[tables->nr_losses - 1];
+		if (last->table == of && !last->written && last->cluster + last->nr == cluster) {
+			last->nr += nr;
+			return 0;
+		}
+	}
+	if (tables->nr_losses == MAX_LOSSES) {
+		tables->mapped = true;
+		drain(tables);
+		ret = qcow2_tables_commit(tables);
+		if (ret)
+			return ret;
+	}
+	tables->losses[tables->nr_losses++] = (struct qcow2_loss){
+		.cluster = cluster, .nr = nr, .table = of,
+	};
+	return 0;
+}
+
+/*
+ * Take a table out of the index: who marks it as used from now on sees that. Return: nobody
+ * uses it, and its memory is free; else it is as it was.
+ */
+static bool withdraw(struct qcow2_tables *tables, struct qcow2_table *table)
+{
+	__u32 *index = &tables->memory.index[table->l1];
+
+	__atomic_store_n(index, 0, __ATOMIC_SEQ_CST);
+	if (!__atomic_load_n(&tables->memory.users[table->nr], __ATOMIC_SEQ_CST))
+		return true;
+	__atomic_store_n(index, table->nr + 1, __ATOMIC_SEQ_CST);
+	return false;
+}
+
+/* What is in a table's memory was lost with a moment without users: this one. */
+static void forget_losses_of(struct qcow2_tables *tables, const struct qcow2_table *table)
+{
+	unsigned int i;
+
+	for (i = 0; i < tables->nr_losses; i++)
+		if (tables->losses[i].table == table->nr)
+			tables->losses[i].table = NO_TABLE;
+}
+
+/* Memory for a table: the one that was used least lately leaves it. */
+static int make_room(struct qcow2_tables *tables, struct qcow2_table **room)
+{
+	struct qcow2_table *oldest;
+	__u32 i, tries;
+	int ret;
+
+	for (tries = 0; tries < tables->memory.nr; tries++) {
+		oldest = NULL;
+		for (i = 0; i < tables->memory.nr; i++) {
+			struct qcow2_table *table = &tables->tables[i];
+
+			if (!table->pins && (!oldest || table->used < oldest->used))
+				oldest = table;
+		}
+		if (!oldest)
+			return -EBUSY;
+		*room = oldest;
+		if (oldest->l1 == NO_L1)
+			return 0;
+		if (oldest->nr_dirty || oldest->fresh) {
+			ret = qcow2_tables_commit(tables);
+			if (ret)
+				return ret;
+		}
+		if (withdraw(tables, oldest)) {
+			forget_losses_of(tables, oldest);
+			oldest->l1 = NO_L1;
+			tables->evictions++;
+			return 0;
+		}
+		oldest->used = ++tables->clock;	/* it is used, after all */
+	}
+	return -EBUSY;
+}
+
+static void publish(struct qcow2_tables *tables, struct qcow2_table *table, __u32 l1)
+{
+	table->l1 = l1;
+	table->used = ++tables->clock;
+	__atomic_store_n(&tables->memory.index[l1], table->nr + 1, __ATOMIC_RELEASE);
+}
+
+int qcow2_tables_get(struct qcow2_tables *tables, __u32 l1, struct qcow2_table **table)
+{
+	int ret;
+
+	*table = NULL;
+	if (l1 >= nr_l1(tables))
+		return -EIO;
+	if (tables->memory.index[l1]) {
+		*table = &tables->tables[tables->memory.index[l1] - 1];
+		(*table)->used = ++tables->clock;
+		return 0;
+	}
+	if (!tables->l1[l1])
+		return 0;
+	ret = make_room(tables, table);
+	if (!ret)
+		ret = tables->blk->read(tables->blk, bytes_of(tables, *table),
+					tables->l1[l1] & QCOW2_OFFSET,
+					qcow2_cluster_size(tables->layout));
+	if (ret) {
+		*table = NULL;
+		return ret;
+	}
+	publish(tables, *table, l1);
+	tables->loads++;
+	return 0;
+}
+
+/* A place of its own in the file for a table that is in memory, all of it to be written. */
+static int give_place(struct qcow2_tables *tables, struct qcow2_table *table, __u32 l1)
+{
+	__u64 cluster;
+	__u32 i;
+	int ret = qcow2_refs_alloc(tables->refs, 1, &cluster);
+
+	if (ret)
+		return ret;
+	for (i = 0; i < nr_sectors(tables); i++)
+		mark_sector(table, i);
+	table->fresh = true;
+	set_l1(tables, l1, cluster << tables->layout->cluster_bits | QCOW2_COPIED);
+	return 0;
+}
+
+int qcow2_tables_get_own(struct qcow2_tables *tables, __u32 l1, struct qcow2_table **table)
+{
+	__u64 old;
+	int ret = qcow2_tables_get(tables, l1, table);
+
+	if (ret)
+		return ret;
+	if (tables->failed)
+		return tables->failed;
+	old = tables->l1[l1];
+	if (*table && old & QCOW2_COPIED)
+		return 0;
+	if (*table) {
+		ret = give_place(tables, *table, l1);
+		if (!ret)
+			ret = qcow2_tables_lose(tables, NULL,
+				(old & QCOW2_OFFSET) >> tables->layout->cluster_bits, 1);
+		return ret;
+	}
+
+	ret = make_room(tables, table);
+	if (ret)
+		return ret;
+	memset(bytes_of(tables, *table), 0, qcow2_cluster_size(tables->layout));
+	ret = give_place(tables, *table, l1);
+	if (!ret)
+		publish(tables, *table, l1);
+	return ret;
+}
+
+/* Where entry @nr is. */
+static __u64 *entry_of(const struct qcow2_tables *tables, const struct qcow2_table *table, __u32 nr)
+{
+	return (__u64 *)(bytes_of(tables, table) + ((size_t)nr << tables->layout->entry_bits));
+}
+
+__u64 qcow2_table_entry(const struct qcow2_tables *tables, const struct qcow2_table *table,
+			__u32 nr, __u64 *bitmap)
+{
+	const __u64 *entry = entry_of(tables, table, nr);
+
+	*bitmap = tables->layout->entry_bits == 4 ? be64toh(entry[1]) : 0;
+	return be64toh(entry[0]);
+}
+
+void qcow2_table_set(struct qcow2_tables *tables, struct qcow2_table *table, __u32 nr,
+		     __u64 entry, __u64 bitmap)
+{
+	__u64 *to = entry_of(tables, table, nr);
+
+	/* who sees a new bitmap sees its entry, too: programs read the bitmap first */
+	__atomic_store_n(&to[0], htobe64(entry), __ATOMIC_RELEASE);
+	if (tables->layout->entry_bits == 4)
+		__atomic_store_n(&to[1], htobe64(bitmap), __ATOMIC_RELEASE);
+	mark_sector(table, ((size_t)nr << tables->layout->entry_bits) / SECTOR);
+	tables->mapped = true;
+}

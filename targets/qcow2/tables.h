@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: GPL-2.0 OR LGPL-2.1-or-later */
+/*
+ * The L1 table of an image and some of its L2 tables, in memory that a program may read
+ * while they change, and the order in which what has changed is written:
+ *
+ *	1. counts of what is referenced anew, new L2 tables, and (by whoever maps it) the
+ *	   data of new clusters;			flush
+ *	2. L2 tables in place, the L1 table;		flush
+ *	3. what is not referenced any more may be used again, and its counts are written
+ *	   with the next 1.
+ *
+ * So after a crash nothing is referenced that has no count, no data or no table, each entry
+ * is the one of before or after, and what was not flushed leaks clusters at most. All that
+ * was done before qcow2_tables_commit() is there after a crash.
+ *
+ * A program marks a table as used, by adding one to its users, looks whether it still is in
+ * the index, and takes the mark away when its I/O has ended. A table without users leaves
+ * memory, and a cluster is used again, only when there was a moment without users since
+ * nothing named it any more.
+ *
+ * Not locked: the caller's business.
+ */
+#ifndef TARGET_QCOW2_TABLES_H
+#define TARGET_QCOW2_TABLES_H
+
+#include "blk.h"
+#include "format.h"
+#include "refs.h"
+
+/**
+ * struct qcow2_memory - what a program sees of the tables
+ * @index:	by L1 entry: the number of its table, and one; 0: it is not there
+ * @users:	by table: I/Os of a program that use it
+ * @bytes:	the tables, a cluster each, as they lie in the file
+ * @nr:		how many
+ *
+ * All zeroes at first.
+ */
+struct qcow2_memory {
+	__u32 *index;
+	__u32 *users;
+	__u8 *bytes;
+	__u32 nr;
+};
+
+/**
+ * struct qcow2_table - an L2 table in memory
+ * @nr:		its number in there
+ * @l1:		its L1 entry; ~0: there is none
+ * @fresh:	the L1 table in the file does not name it yet
+ * @pins:	it stays
+ * @used:	when, by struct qcow2_tables.clock
+ * @dirty:	sectors that have changed, a bit each
+ * @nr_dirty:	how many
+ */
+struct qcow2_table {
+	__u32 nr;
+	__u32 l1;
+	bool fresh;
+	unsigned int pins;
+	unsigned long used;
+	__u64 *dirty;
+	__u32 nr_dirty;
+};
+
+/* Clusters that are not needed any more, once the tables say so and nobody uses them. */
+struct qcow2_loss {
+	__u64 cluster;
+	__u32 nr;
+	__u32 table;	/* number of the one that had them; ~0: none */
+	bool written;	/* the tables say so in the file */
+};
+
+/**
+ * struct qcow2_tables - the tables of an image
+ * @blk:	the image
+ * @layout:	its layout
+ * @refs:	its refcounts
+ * @memory:	where L2 tables are
+ * @l1:		the L1 table, in the machine's byte order
+ * @l1_dirty:	its sectors that have changed, a bit each
+ * @l1_any_dirty: there are such
+ * @tables:	by number
+ * @clock:	of their use
+ * @hand:	where the next one to leave is looked for
+ * @losses:	what is to be given back
+ * @nr_losses:	how many
+ * @mapped:	something was done that is to be flushed
+ * @failed:	what is in memory may not be what is in the file: nothing more is written
+ * @loads:	tables that were read
+ * @evictions:	tables that left memory
+ */
+struct qcow2_tables {
+	struct qcow2_blk *blk;
+	struct qcow2_layout *layout;
+	struct qcow2_refs *refs;
+	struct qcow2_memory memory;
+	__u64 *l1;
+	__u64 *l1_dirty;
+	bool l1_any_dirty;
+	struct qcow2_table *tables;
+	unsigned long clock;
+	struct qcow2_loss *losses;
+	unsigned int nr_losses;
+	bool mapped;
+	int failed;
+	__u64 loads;
+	__u64 evictions;
+};
+
+/**
+ * qcow2_tables_open() - read the L1 table
+ * @tables:	the result
+ * @blk:	the image; outlives it, as do @layout, @refs and @memory
+ * @layout:	its layout
+ * @refs:	its refcounts
+ * @memory:	room for L2 tables, 2 of them at least
+ * @why:	what is wrong
+ *
+ * Return: 0, -EINVAL, -ENOMEM, or as @blk.
+ */
+int qcow2_tables_open(struct qcow2_tables *tables, struct qcow2_blk *blk,
+		      struct qcow2_layout *layout, struct qcow2_refs *refs,
+		      const struct qcow2_memory *memory, struct qcow2_why *why);
+
+/* Nothing is written. */
+void qcow2_tables_close(struct qcow2_tables *tables);
+
+/**
+ * qcow2_tables_get() - an L2 table, to look at it
+ * @tables:	the tables
+ * @l1:		its L1 entry
+ * @table:	the result; NULL: there is none, all its clusters are unallocated. It stays
+ *		until the next call, or as long as it is pinned
+ *
+ * Return: 0, -EIO its L1 entry cannot be true, -EBUSY all others are in use,
+ * or as the blk.
+ */
+int qcow2_tables_get(struct qcow2_tables *tables, __u32 l1, struct qcow2_table **table);
+
+/* The same, to change it: one that is not there, or a snapshot's too, is made. */
+int qcow2_tables_get_own(struct qcow2_tables *tables, __u32 l1, struct qcow2_table **table);
+
+/* Entry @nr of a table; *@bitmap: its second half, 0 if it has none. */
+__u64 qcow2_table_entry(const struct qcow2_tables *tables, const struct qcow2_table *table,
+			__u32 nr, __u64 *bitmap);
+
+/* Change entry @nr of a table that was got to be changed. Seen by programs at once. */
+void qcow2_table_set(struct qcow2_tables *tables, struct qcow2_table *table, __u32 nr,
+		     __u64 entry, __u64 bitmap);
+
+/*
+ * @table, or NULL: the L1 table, named @nr clusters from @cluster on and does not any more:
+ * their counts are to be less by one. Return: 0, or as qcow2_tables_commit().
+ */
+int qcow2_tables_lose(struct qcow2_tables *tables, const struct qcow2_table *table,
+		      __u64 cluster, __u32 nr);
+
+/*
+ * Make all that was done last, data too. Return: 0, or as the blk; after an error it is
+ * always one, and nothing is written any more.
+ */
+int qcow2_tables_commit(struct qcow2_tables *tables);
+
+#endif

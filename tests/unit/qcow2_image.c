@@ -1,0 +1,427 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Images against what a disk would have: random operations on images of all shapes, with the
+ * refcounts counted anew, and what a crash at any point leaves. targets/qcow2/image.c
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include "targets/qcow2/image.h"
+#include "qcow2_file.h"
+
+#define SECTORS		4096
+#define DISK		(SECTORS * 512ULL)
+#define TABLES		4
+
+/* What an image is like. */
+struct shape {
+	unsigned int version, cluster_bits, refcount_order;
+	bool subclusters, data_file, raw, backing;
+};
+
+static struct shape shape;
+static struct file file, data_file, backing_file;
+static struct qcow2_image image;
+static struct qcow2_memory memory;
+static struct qcow2_why why;
+
+static void put32(__u64 at, __u32 value)
+{
+	value = htobe32(value);
+	file_put(&file, &value, at, sizeof(value));
+}
+
+static void put64(__u64 at, __u64 value)
+{
+	value = htobe64(value);
+	file_put(&file, &value, at, sizeof(value));
+}
+
+/* Header, refcount table, one block of it, L1 table, a cluster each or as many as it takes. */
+static void make(const struct shape *of)
+{
+	__u64 size = 1ULL << of->cluster_bits, i, l1_clusters;
+	unsigned int reach = 2 * of->cluster_bits - (of->subclusters ? 4 : 3);
+	__u64 l1 = (DISK + (1ULL << reach) - 1) >> reach;
+	struct qcow2_layout layout = { .cluster_bits = of->cluster_bits,
+				       .refcount_order = of->refcount_order };
+	__u8 *block = calloc(1, size);
+
+	shape = *of;
+	file_init(&file);
+	file_init(&data_file);
+	file_init(&backing_file);
+	l1_clusters = (l1 * 8 + size - 1) / size;
+	file_put(&file, block, (3 + l1_clusters) * size - 1, 1);
+	put32(0, QCOW2_MAGIC);
+	put32(4, of->version);
+	put32(20, of->cluster_bits);
+	put64(24, DISK);
+	put32(36, l1);
+	put64(40, 3 * size);
+	put64(48, size);
+	put32(56, 1);
+	if (of->version == 3) {
+		put64(72, (of->subclusters ? QCOW2_INCOMPAT_SUBCLUSTERS : 0) |
+			  (of->data_file ? QCOW2_INCOMPAT_DATA_FILE : 0));
+		put64(88, of->raw ? QCOW2_AUTOCLEAR_RAW_DATA : 0);
+		put32(96, of->refcount_order);
+		put32(100, 104);
+	}
+	put64(size, 2 * size);
+	for (i = 0; i < 3 + l1_clusters; i++)
+		qcow2_put_refcount(&layout, block, i, 1);
+	file_put(&file, block, 2 * size, size);
+	free(block);
+}
+
+static void open_image(struct file *in)
+{
+	struct qcow2_layout layout;
+	__u64 size = 1ULL << shape.cluster_bits;
+	int ret;
+
+	ret = qcow2_parse_header(in->bytes, in->size < size ? in->size : size, &layout, &why);
+	if (ret)
+		fail_msg("%s", why.text);
+	memory.nr = TABLES;
+	memory.index = calloc(layout.l1.bytes / 8, sizeof(*memory.index));
+	memory.users = calloc(memory.nr, sizeof(*memory.users));
+	memory.bytes = calloc(memory.nr, size);
+	ret = qcow2_image_open(&image, &in->blk, shape.data_file ? &data_file.blk : NULL,
+			       shape.backing ? &backing_file.blk : NULL, &layout, &memory, &why);
+	if (ret)
+		fail_msg("%s", why.text);
+}
+
+static void free_memory(void)
+{
+	free(memory.index);
+	free(memory.users);
+	free(memory.bytes);
+}
+
+static void close_image(void)
+{
+	assert_int_equal(qcow2_image_close(&image), 0);
+	free_memory();
+}
+
+/* Without a word to the file. */
+static void forget_image(void)
+{
+	qcow2_tables_close(&image.tables);
+	qcow2_refs_close(&image.refs);
+	free(image.compressed);
+	free(image.cluster);
+	free_memory();
+}
+
+static void free_files(void)
+{
+	file_free(&file);
+	file_free(&data_file);
+	file_free(&backing_file);
+}
+
+/*
+ * Count who refers to what, without any of the code that is tested but the parser of entries.
+ * @exact: no cluster may be counted that nobody refers to. Return: what is leaked.
+ */
+static unsigned int check(const struct file *in, bool exact)
+{
+	__u64 size = 1ULL << shape.cluster_bits, nr = in->size / size + 2, i, j, leaked = 0;
+	struct qcow2_layout layout;
+	__u32 *refers = calloc(nr, sizeof(*refers));
+	__u8 *bytes = malloc(size);
+	struct qcow2_cluster cluster;
+
+	assert_int_equal(qcow2_parse_header(in->bytes, in->size < size ? in->size : size, &layout,
+					    &why), 0);
+#define REFER(offset) do {							\
+		assert_true(((offset) >> shape.cluster_bits) < nr);		\
+		refers[(offset) >> shape.cluster_bits]++;			\
+	} while (0)
+	REFER(0ULL);
+	for (i = 0; i < layout.reftable.bytes; i += size)
+		REFER(layout.reftable.offset + i);
+	for (i = 0; i < layout.l1.bytes; i += size)
+		REFER(layout.l1.offset + i);
+	for (i = 0; i < layout.reftable.bytes / 8; i++)
+		if (qcow2_get64(in->bytes + layout.reftable.offset + i * 8))
+			REFER(qcow2_get64(in->bytes + layout.reftable.offset + i * 8));
+	for (i = 0; i < layout.l1.bytes / 8; i++) {
+		__u64 entry = qcow2_get64(in->bytes + layout.l1.offset + i * 8);
+		__u8 *table;
+
+		assert_true(qcow2_l1_entry_is_valid(&layout, entry));
+		if (!entry)
+			continue;
+		REFER(entry & QCOW2_OFFSET);
+		table = calloc(1, size);
+		file_read((struct qcow2_blk *)in, table, entry & QCOW2_OFFSET, size);
+		for (j = 0; j < qcow2_l2_entries(&layout); j++) {
+			__u64 *l2 = (__u64 *)(table + (j << layout.entry_bits));
+
+			qcow2_parse_entry(&layout, be64toh(l2[0]),
+					  layout.entry_bits == 4 ? be64toh(l2[1]) : 0, 0, &cluster);
+			assert_int_not_equal(cluster.kind, QCOW2_KIND_INVALID);
+			if (cluster.allocated && !shape.data_file) {
+				assert_true(cluster.copied);
+				REFER(cluster.offset);
+			}
+		}
+		free(table);
+	}
+	for (i = 0; i < nr; i++) {
+		__u64 entries = qcow2_refblock_entries(&layout), block, count;
+
+		if (i % entries == 0) {
+			block = 0;
+			if (i / entries < layout.reftable.bytes / 8)
+				block = qcow2_get64(in->bytes + layout.reftable.offset + i / entries * 8);
+			memset(bytes, 0, size);
+			if (block)
+				file_read((struct qcow2_blk *)in, bytes, block, size);
+		}
+		count = qcow2_get_refcount(&layout, bytes, i % entries);
+		if (count < refers[i] || (exact && count != refers[i]))
+			fail_msg("cluster %llu is counted %llu times, and there are %u references",
+				 i, count, refers[i]);
+		leaked += count - refers[i];
+		/* one that is written must have one owner */
+		assert_true(refers[i] < 2);
+	}
+	free(refers);
+	free(bytes);
+	return leaked;
+}
+
+/* The disk: each sector is full of the number of the operation that wrote it. */
+
+static __u32 model[SECTORS];
+
+static void fill(void *to, __u32 nr, unsigned int sectors)
+{
+	__u32 *words = to;
+
+	for (size_t i = 0; i < sectors * 128UL; i++)
+		words[i] = nr;
+}
+
+/* An operation of the history; a flush has no sectors. */
+struct operation {
+	size_t log;		/* entries when it began */
+	size_t done;		/* and when it was over */
+	unsigned int first, nr;
+	__u32 writes;
+};
+
+#define MAX_OPERATIONS	2000
+
+static struct operation history[MAX_OPERATIONS];
+static unsigned int nr_history;
+
+/* At random; -ENOSPC of images that cannot become that large is an answer. */
+static void operate(void)
+{
+	static __u8 buffer[SECTORS * 512];
+	struct operation *op = &history[nr_history++];
+	unsigned int what = file_random(16), i;
+	int ret;
+
+	assert_true(nr_history < MAX_OPERATIONS);
+	*op = (struct operation){ .log = file.nr_log };
+	op->first = file_random(SECTORS);
+	op->nr = 1 + file_random(file_random(4) ? 8 : 300);
+	if (op->nr > SECTORS - op->first)
+		op->nr = SECTORS - op->first;
+	if (what < 9) {
+		op->writes = nr_history;
+		fill(buffer, op->writes, op->nr);
+		ret = qcow2_image_write(&image, buffer, op->first * 512ULL, op->nr * 512ULL);
+	} else if (what < 12) {
+		ret = qcow2_image_zero(&image, op->first * 512ULL, op->nr * 512ULL, what == 11);
+	} else if (what == 12) {
+		ret = qcow2_image_flush(&image);
+		op->nr = 0;
+	} else {
+		ret = qcow2_image_read(&image, buffer, op->first * 512ULL, op->nr * 512ULL);
+		for (i = 0; i < op->nr; i++)
+			assert_int_equal(((__u32 *)buffer)[i * 128], model[op->first + i]);
+		op->nr = 0;
+		nr_history--;
+	}
+	assert_int_equal(ret, 0);
+	for (i = 0; i < op->nr; i++)
+		model[op->first + i] = op->writes;
+	op->done = file.nr_log;
+}
+
+static void disk_is_the_model(void)
+{
+	static __u8 buffer[SECTORS * 512];
+	unsigned int i, j;
+
+	assert_int_equal(qcow2_image_read(&image, buffer, 0, DISK), 0);
+	for (i = 0; i < SECTORS; i++)
+		for (j = 0; j < 128; j++)
+			assert_int_equal(((__u32 *)buffer)[i * 128 + j], model[i]);
+}
+
+/* A backing file of half the size, whose sectors are full of a number, too. */
+static void begin(const struct shape *of)
+{
+	__u8 sector[512];
+	unsigned int i;
+
+	make(of);
+	memset(model, 0, sizeof(model));
+	for (i = 0; of->backing && i < SECTORS / 2; i++) {
+		model[i] = 0xba000000 + i;
+		fill(sector, model[i], 1);
+		file_put(&backing_file, sector, i * 512ULL, 512);
+	}
+	nr_history = 0;
+	open_image(&file);
+}
+
+static const struct shape shapes[] = {
+	{ 2, 9, 4 },
+	{ 2, 16, 4, .backing = true },
+	{ 3, 9, 0, .backing = true },
+	{ 3, 9, 4 },
+	{ 3, 9, 6, .backing = true },
+	{ 3, 12, 4, .backing = true },
+	{ 3, 16, 1 },
+	{ 3, 21, 4, .backing = true },
+	{ 3, 14, 4, .subclusters = true, .backing = true },
+	{ 3, 16, 5, .subclusters = true },
+	{ 3, 12, 4, .data_file = true, .backing = true },
+	{ 3, 16, 4, .data_file = true, .raw = true },
+	{ 3, 14, 4, .data_file = true, .subclusters = true },
+};
+
+static void print_shape(const struct shape *of)
+{
+	printf("version %u, clusters of %u bytes, refcounts of %u bits%s%s%s%s\n", of->version,
+	       1U << of->cluster_bits, 1U << of->refcount_order,
+	       of->subclusters ? ", subclusters" : "", of->data_file ? ", a data file" : "",
+	       of->raw ? " that is raw" : "", of->backing ? ", a backing file" : "");
+}
+
+static void images_are_what_a_disk_would_be(void **state)
+{
+	unsigned int i, j;
+
+	file_seeded();
+	for (i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
+		print_shape(&shapes[i]);
+		begin(&shapes[i]);
+		for (j = 0; j < 600; j++)
+			operate();
+		disk_is_the_model();
+		close_image();
+		check(&file, true);
+		open_image(&file);
+		disk_is_the_model();
+		if (shapes[i].raw)
+			for (j = 0; j < SECTORS; j++) {
+				__u32 word = 0;
+
+				file_read(&data_file.blk, &word, j * 512ULL, sizeof(word));
+				assert_int_equal(word, model[j]);
+			}
+		close_image();
+		free_files();
+	}
+}
+
+/*
+ * After a crash behind the first @nr entries of the log: nothing is referred to that is not
+ * counted, and each sector is what it was at the last flush, or became later.
+ */
+static void crash(const struct file *before, size_t nr)
+{
+	static __u8 buffer[SECTORS * 512];
+	static __u32 flushed[SECTORS];
+	struct qcow2_image now = image;
+	struct qcow2_memory is = memory;
+	unsigned int i, j, at = 0, possible;
+	struct file crashed;
+
+	for (i = 0; i < SECTORS; i++)
+		flushed[i] = shape.backing && i < SECTORS / 2 ? 0xba000000 + i : 0;
+	for (i = 0; i < nr_history; i++)
+		if (!history[i].nr && history[i].done <= nr)
+			at = i;
+	for (i = 0; i < at; i++)
+		for (j = 0; j < history[i].nr; j++)
+			flushed[history[i].first + j] = history[i].writes;
+
+	file_crash(&crashed, before, &file, nr, file_random(4) == 0);
+	check(&crashed, false);
+	open_image(&crashed);
+	assert_int_equal(qcow2_image_read(&image, buffer, 0, DISK), 0);
+	for (i = 0; i < SECTORS; i++) {
+		__u32 is_now = ((__u32 *)buffer)[i * 128];
+
+		possible = is_now == flushed[i];
+		for (j = at; !possible && j < nr_history && history[j].log <= nr; j++)
+			possible = history[j].first <= i && i < history[j].first + history[j].nr &&
+				   history[j].writes == is_now;
+		if (!possible)
+			fail_msg("sector %u is 0x%x, was 0x%x when it was flushed", i, is_now, flushed[i]);
+	}
+	/* and it goes on */
+	fill(buffer, 1, 64);
+	assert_int_equal(qcow2_image_write(&image, buffer, file_random(SECTORS - 64) * 512ULL,
+					   64 * 512), 0);
+	close_image();
+	check(&crashed, false);
+	file_free(&crashed);
+	image = now;
+	memory = is;
+}
+
+static void crash_loses_nothing_that_was_flushed(void **state)
+{
+	static const struct shape some[] = {
+		{ 3, 9, 4, .backing = true },
+		{ 3, 9, 6 },
+		{ 2, 12, 4, .backing = true },
+		{ 3, 14, 4, .subclusters = true, .backing = true },
+	};
+	unsigned int i, j, states = 0;
+	struct file before;
+	size_t nr;
+
+	file_seeded();
+	for (i = 0; i < sizeof(some) / sizeof(some[0]); i++) {
+		print_shape(&some[i]);
+		begin(&some[i]);
+		file_copy(&before, &file);
+		file.records = true;
+		for (j = 0; j < 120; j++)
+			operate();
+		for (nr = 0; nr <= file.nr_log; nr += 1 + file_random(1 + file.nr_log / 300), states++)
+			crash(&before, nr);
+		forget_image();
+		file_free(&before);
+		free_files();
+	}
+	printf("%u states\n", states);
+	assert_true(states > 400);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(images_are_what_a_disk_would_be),
+		cmocka_unit_test(crash_loses_nothing_that_was_flushed),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

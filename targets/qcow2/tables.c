@@ -325,15 +325,10 @@ static int make_room(struct qcow2_tables *tables, struct qcow2_table **room)
 	int ret;
 
 	for (tries = 0; tries < tables->memory.nr; tries++) {
-		oldest = NULL;
-		for (i = 0; i < tables->memory.nr; i++) {
-			struct qcow2_table *table = &tables->tables[i];
-
-			if (!table->pins && (!oldest || table->used < oldest->used))
-				oldest = table;
-		}
-		if (!oldest)
-			return -EBUSY;
+		oldest = tables->tables;
+		for (i = 1; i < tables->memory.nr; i++)
+			if (tables->tables[i].used < oldest->used)
+				oldest = &tables->tables[i];
 		*room = oldest;
 		if (oldest->l1 == NO_L1)
 			return 0;

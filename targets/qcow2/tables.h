@@ -48,7 +48,6 @@ struct qcow2_memory {
  * @nr:		its number in there
  * @l1:		its L1 entry; ~0: there is none
  * @fresh:	the L1 table in the file does not name it yet
- * @pins:	it stays
  * @used:	when, by struct qcow2_tables.clock
  * @dirty:	sectors that have changed, a bit each
  * @nr_dirty:	how many
@@ -57,7 +56,6 @@ struct qcow2_table {
 	__u32 nr;
 	__u32 l1;
 	bool fresh;
-	unsigned int pins;
 	unsigned long used;
 	__u64 *dirty;
 	__u32 nr_dirty;
@@ -82,7 +80,6 @@ struct qcow2_loss {
  * @l1_any_dirty: there are such
  * @tables:	by number
  * @clock:	of their use
- * @hand:	where the next one to leave is looked for
  * @losses:	what is to be given back
  * @nr_losses:	how many
  * @mapped:	something was done that is to be flushed
@@ -131,7 +128,7 @@ void qcow2_tables_close(struct qcow2_tables *tables);
  * @tables:	the tables
  * @l1:		its L1 entry
  * @table:	the result; NULL: there is none, all its clusters are unallocated. It stays
- *		until the next call, or as long as it is pinned
+ *		until the next call
  *
  * Return: 0, -EIO its L1 entry cannot be true, -EBUSY all others are in use,
  * or as the blk.

@@ -11,7 +11,7 @@
 #include "targets/qcow2/image.h"
 #include "qcow2_file.h"
 
-#define SECTORS		4096
+#define SECTORS		1024
 #define DISK		(SECTORS * 512ULL)
 #define TABLES		4
 
@@ -315,7 +315,7 @@ static void operate(void)
 	assert_true(nr_history <= MAX_OPERATIONS);
 	*op = (struct operation){ .log = file.nr_log };
 	op->first = file_random(SECTORS);
-	op->nr = 1 + file_random(file_random(4) ? 8 : 300);
+	op->nr = 1 + file_random(file_random(4) ? 8 : 200);
 	if (op->nr > SECTORS - op->first)
 		op->nr = SECTORS - op->first;
 	if (what < 9) {
@@ -522,7 +522,7 @@ static void crash_loses_nothing_that_was_flushed(void **state)
 		memcpy(base, model, sizeof(base));
 		file_copy(&before, &file);
 		file.records = true;
-		for (j = 0; j < 60; j++)
+		for (j = 0; j < 90; j++)
 			operate();
 		for (nr = 0; nr <= file.nr_log; nr++)
 			for (j = 0; j < 4; j++, states++)
@@ -532,7 +532,7 @@ static void crash_loses_nothing_that_was_flushed(void **state)
 		free_files();
 	}
 	printf("%u states\n", states);
-	assert_true(states >= 5000);
+	assert_true(states >= 10000);
 }
 
 int main(void)

@@ -50,6 +50,11 @@ $(O)/tests-unit/%: tests/unit/%.c $(UNIT_PARTS) $(U)/libublk-bpf.a
 	$(Q)$(CC) $(USER_CPPFLAGS) -I. $(USER_CFLAGS) $(SANITIZE) -MT $@ -o $@ $< $(UNIT_PARTS) \
 		$(U)/libublk-bpf.a -lcmocka $(USER_LIBS) -lz -lzstd
 
+$(O)/tests-tools/qcow2: tests/tools/qcow2.c $(UNIT_PARTS)
+	$(msg) CC $<
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(USER_CPPFLAGS) -I. $(USER_CFLAGS) $(SANITIZE) -MT $@ -o $@ $< $(UNIT_PARTS) -lz -lzstd
+
 $(O)/tests-tools/%: tests/tools/%.c $(U)/libublk-bpf.a
 	$(msg) CC $<
 	$(Q)mkdir -p $(@D)

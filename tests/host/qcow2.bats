@@ -1,0 +1,123 @@
+# Images that qemu-img makes, in all shapes, after random operations by our engine: QEMU
+# finds them clean, and what it reads there is what was written. No machine.
+
+size=32M
+
+# An empty image, with options $1.
+empty() {
+	rm -f model data
+	qemu-img create -q -f qcow2 -o "$1" image $size
+	truncate -s $size model
+}
+
+# One over a raw file that ends before it does.
+over_a_file() {
+	rm -f data
+	random base
+	qemu-img create -q -f qcow2 -o "$1" -b base -F raw image $size
+	cp base model
+	truncate -s $size model
+}
+
+# One that has the data itself, with further options of qemu-img convert.
+full() {
+	random base
+	qemu-img convert -O qcow2 -o "$1" "${@:2}" base image
+	qemu-img resize -q image $size
+	cp base model
+	truncate -s $size model
+}
+
+random() { head -c 20M /dev/urandom >"$1"; }
+
+# Operations on the image, the rest as the tool wants it; what QEMU says to it.
+operated() {
+	"$BATS_TEST_DIRNAME/../../build/tests-tools/qcow2" image model 400 "$@"
+	qemu-img check image
+	qemu-img compare -f qcow2 -F raw image model
+}
+
+# The same of an image with a snapshot, which is not touched.
+operated_beside_a_snapshot() {
+	cp model taken
+	qemu-img snapshot -c taken image
+	operated "$@"
+	qemu-img convert -l taken -O raw image snapshot
+	qemu-img compare -f raw -F raw snapshot taken
+}
+
+setup() {
+	cd "$BATS_TEST_TMPDIR" || return
+}
+
+clusters="512 4k 64k 2M"
+
+@test "qcow2_of_both_versions" {
+	for cluster in $clusters; do
+		for version in 0.10 1.1; do
+			empty compat="$version",cluster_size="$cluster"
+			operated
+			over_a_file compat="$version",cluster_size="$cluster"
+			operated base
+		done
+	done
+}
+
+@test "qcow2_with_refcounts_of_any_width" {
+	for cluster in $clusters; do
+		for bits in 1 2 4 8 32 64; do
+			over_a_file cluster_size="$cluster",refcount_bits="$bits"
+			operated base
+		done
+	done
+}
+
+@test "qcow2_with_compressed_clusters" {
+	for cluster in $clusters; do
+		full cluster_size="$cluster" -c
+		operated
+	done
+	full compression_type=zstd -c
+	operated
+}
+
+@test "qcow2_with_a_snapshot" {
+	for cluster in $clusters; do
+		full cluster_size="$cluster"
+		operated_beside_a_snapshot
+		full cluster_size="$cluster" -c
+		operated_beside_a_snapshot
+	done
+	over_a_file compat=0.10
+	operated_beside_a_snapshot base
+}
+
+@test "qcow2_that_was_preallocated" {
+	for cluster in $clusters; do
+		empty cluster_size="$cluster",preallocation=metadata
+		operated
+	done
+}
+
+@test "qcow2_with_subclusters" {
+	for cluster in 16k 64k 2M; do
+		empty cluster_size="$cluster",extended_l2=on
+		operated
+		over_a_file cluster_size="$cluster",extended_l2=on
+		operated base
+		full cluster_size="$cluster",extended_l2=on -c
+		operated_beside_a_snapshot
+		empty cluster_size="$cluster",extended_l2=on,preallocation=metadata
+		operated
+	done
+}
+
+@test "qcow2_with_a_data_file" {
+	empty data_file=data
+	operated - data
+	over_a_file data_file=data
+	operated base data
+	empty data_file=data,data_file_raw=on
+	operated - data
+	qemu-img compare -f raw -F raw data model
+}

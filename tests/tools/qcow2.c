@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * qcow2 IMAGE MODEL OPERATIONS [BACKING|- [DATA]]
+ *
+ * Does random operations on the disk in IMAGE, and the same on MODEL, a raw file of that
+ * size. BACKING is a raw file that IMAGE lies over, DATA its data file. Prints the seed,
+ * which is $SEED if there is one. Nothing of it but the engine of targets/qcow2 is qcow2.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+#include "targets/qcow2/image.h"
+
+#define TABLES		4
+#define MOST_SECTORS	1000
+
+struct file {
+	struct qcow2_blk blk;
+	int fd;
+};
+
+static void die(const char *what, const char *why)
+{
+	fprintf(stderr, "qcow2: %s: %s\n", what, why);
+	exit(1);
+}
+
+static int file_read(struct qcow2_blk *blk, void *to, __u64 pos, size_t bytes)
+{
+	const struct file *file = (struct file *)blk;
+	ssize_t nr;
+
+	for (memset(to, 0, bytes); bytes; to += nr, pos += nr, bytes -= nr) {
+		nr = pread(file->fd, to, bytes, pos);
+		if (nr < 0)
+			return -errno;
+		if (!nr)
+			break;
+	}
+	return 0;
+}
+
+static int file_write(struct qcow2_blk *blk, const void *from, __u64 pos, size_t bytes)
+{
+	const struct file *file = (struct file *)blk;
+	ssize_t nr;
+
+	for (; bytes; from += nr, pos += nr, bytes -= nr) {
+		nr = pwrite(file->fd, from, bytes, pos);
+		if (nr < 0)
+			return -errno;
+	}
+	return 0;
+}
+
+static int file_discard(struct qcow2_blk *blk, __u64 pos, __u64 bytes)
+{
+	const struct file *file = (struct file *)blk;
+
+	return fallocate(file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, pos, bytes) ? -errno : 0;
+}
+
+static int file_flush(struct qcow2_blk *blk)
+{
+	return 0;
+}
+
+static __u64 file_size(struct qcow2_blk *blk)
+{
+	struct stat stat;
+
+	return fstat(((const struct file *)blk)->fd, &stat) ? 0 : stat.st_size;
+}
+
+static struct qcow2_blk *file_open(struct file *file, const char *name)
+{
+	*file = (struct file){
+		.blk = {
+			.read		= file_read,
+			.write		= file_write,
+			.discard	= file_discard,
+			.flush		= file_flush,
+			.size		= file_size,
+		},
+		.fd = open(name, O_RDWR),
+	};
+	if (file->fd < 0)
+		die(name, strerror(errno));
+	return &file->blk;
+}
+
+static unsigned int seed;
+
+static unsigned int chosen(unsigned int below)
+{
+	return rand_r(&seed) % below;
+}
+
+/* One operation on both. */
+static int operate(struct qcow2_image *image, struct qcow2_blk *model, __u8 *buffer)
+{
+	unsigned int sectors = image->layout.size / 512, what = chosen(8);
+	unsigned int first = chosen(sectors), nr = 1 + chosen(chosen(4) ? 16 : MOST_SECTORS), i;
+	__u64 pos = first * 512ULL;
+	size_t bytes;
+	int ret;
+
+	if (nr > sectors - first)
+		nr = sectors - first;
+	bytes = nr * 512UL;
+	if (what == 7)
+		return qcow2_image_flush(image);
+	for (i = 0; i < bytes; i++)
+		buffer[i] = what < 5 ? rand_r(&seed) : 0;
+	ret = model->write(model, buffer, pos, bytes);
+	if (ret)
+		return ret;
+	return what < 5 ? qcow2_image_write(image, buffer, pos, bytes) :
+			  qcow2_image_zero(image, pos, bytes, what == 6);
+}
+
+int main(int argc, char **argv)
+{
+	struct file image_file, model_file, backing_file, data_file;
+	struct qcow2_blk *blk, *model, *backing = NULL, *data = NULL;
+	static __u8 header[1 << QCOW2_MAX_CLUSTER_BITS], buffer[MOST_SECTORS * 512];
+	const char *given = getenv("SEED");
+	struct qcow2_memory memory = { .nr = TABLES };
+	struct qcow2_layout layout;
+	struct qcow2_image image;
+	struct qcow2_why why;
+	int operations, ret = 0;
+
+	if (argc < 4) {
+		fprintf(stderr, "qcow2 IMAGE MODEL OPERATIONS [BACKING|- [DATA]]\n");
+		return 2;
+	}
+	seed = given ? strtoul(given, NULL, 0) : (unsigned long)time(NULL) ^ getpid();
+	printf("seed %u\n", seed);
+	blk = file_open(&image_file, argv[1]);
+	model = file_open(&model_file, argv[2]);
+	if (argc > 4 && strcmp(argv[4], "-"))
+		backing = file_open(&backing_file, argv[4]);
+	if (argc > 5)
+		data = file_open(&data_file, argv[5]);
+
+	blk->read(blk, header, 0, sizeof(header));
+	if (qcow2_parse_header(header, sizeof(header), &layout, &why))
+		die(argv[1], why.text);
+	memory.index = calloc(layout.l1.bytes / 8, sizeof(*memory.index));
+	memory.users = calloc(TABLES, sizeof(*memory.users));
+	memory.bytes = calloc(TABLES, qcow2_cluster_size(&layout));
+	if (qcow2_image_open(&image, blk, data, backing, &layout, &memory, &why))
+		die(argv[1], why.text);
+	for (operations = atoi(argv[3]); !ret && operations; operations--)
+		ret = operate(&image, model, buffer);
+	if (ret)
+		die("an operation", strerror(-ret));
+	ret = qcow2_image_close(&image);
+	if (ret)
+		die("close", strerror(-ret));
+	free(memory.index);
+	free(memory.users);
+	free(memory.bytes);
+	return 0;
+}

@@ -19,12 +19,14 @@
  * @flush:	all that has been written is there after a crash
  * @size:	bytes of the file
  *
- * Return of all but @size: 0, or a negative errno.
+ * Return of @read, @write and @flush: 0, or a negative errno. After a write that failed each
+ * sector is what it was or was to be. After a flush that failed the same is true of all that
+ * was written since the last one, so that nothing that depends on an order can go on.
  */
 struct qcow2_blk {
 	int (*read)(struct qcow2_blk *blk, void *to, __u64 pos, size_t bytes);
 	int (*write)(struct qcow2_blk *blk, const void *from, __u64 pos, size_t bytes);
-	int (*discard)(struct qcow2_blk *blk, __u64 pos, __u64 bytes);
+	void (*discard)(struct qcow2_blk *blk, __u64 pos, __u64 bytes);
 	int (*flush)(struct qcow2_blk *blk);
 	__u64 (*size)(struct qcow2_blk *blk);
 };

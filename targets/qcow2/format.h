@@ -50,6 +50,7 @@
 #define QCOW2_COMPRESSED	(1ULL << 62)
 #define QCOW2_OFFSET		0x00fffffffffffe00ULL
 #define QCOW2_ZERO		(1ULL << 0)
+#define QCOW2_CHANGING		(QCOW2_COPIED | QCOW2_COMPRESSED)	/* in memory: none of those */
 
 enum qcow2_compression {
 	QCOW2_ZLIB,

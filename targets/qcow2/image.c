@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0 OR LGPL-2.1-or-later
 /* A qcow2 image that is read and written: see image.h. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include "compressed.h"
 #include "image.h"
 
+#define SECTOR		512
 #define ALL_ZERO	(0xffffffffULL << QCOW2_SUBCLUSTERS)	/* of a bitmap */
 
 /* A part of the disk that lies in one cluster, and what is known of that. */
@@ -17,19 +19,40 @@ struct part {
 	__u64 entry, bitmap;
 };
 
+static bool has_data_file(const struct qcow2_layout *layout)
+{
+	return layout->incompatible & QCOW2_INCOMPAT_DATA_FILE;
+}
+
+/* Are the files that the header names given, and no others? */
+static int check_files(const struct qcow2_layout *layout, const struct qcow2_blk *data,
+		       const struct qcow2_blk *backing, struct qcow2_why *why)
+{
+	const char *what = !data != !has_data_file(layout) ? "data" :
+			   !backing != !layout->backing.bytes ? "backing" : NULL;
+
+	if (!what)
+		return 0;
+	snprintf(why->text, sizeof(why->text), "its header and what is given differ in that it has a %s file",
+		 what);
+	return -EINVAL;
+}
+
 int qcow2_image_open(struct qcow2_image *image, struct qcow2_blk *blk, struct qcow2_blk *data,
 		     struct qcow2_blk *backing, const struct qcow2_layout *layout,
 		     const struct qcow2_memory *memory, struct qcow2_why *why)
 {
-	int ret;
+	int ret = check_files(layout, data, backing, why);
 
+	if (ret)
+		return ret;
 	*image = (struct qcow2_image){
 		.blk		= blk,
 		.data		= data ?: blk,
 		.backing	= backing,
 		.layout		= *layout,
 		.cluster	= malloc(qcow2_cluster_size(layout)),
-		.compressed	= malloc(2 * qcow2_cluster_size(layout)),
+		.compressed	= malloc(2 * qcow2_cluster_size(layout) + SECTOR),
 	};
 	ret = -ENOMEM;
 	if (!image->cluster || !image->compressed)
@@ -37,7 +60,8 @@ int qcow2_image_open(struct qcow2_image *image, struct qcow2_blk *blk, struct qc
 	ret = qcow2_refs_open(&image->refs, blk, &image->layout, why);
 	if (ret)
 		goto free;
-	ret = qcow2_tables_open(&image->tables, blk, &image->layout, &image->refs, memory, why);
+	ret = qcow2_tables_open(&image->tables, blk, data, &image->layout, &image->refs, memory,
+				why);
 	if (!ret)
 		return 0;
 
@@ -65,11 +89,7 @@ int qcow2_image_close(struct qcow2_image *image)
 
 int qcow2_image_flush(struct qcow2_image *image)
 {
-	int ret = 0;
-
-	if (image->data != image->blk)
-		ret = image->data->flush(image->data);
-	return ret ?: qcow2_tables_commit(&image->tables);
+	return qcow2_tables_commit(&image->tables);
 }
 
 /* Bytes of what is allocated or not by itself: a cluster, or a subcluster. */
@@ -78,11 +98,6 @@ static __u32 unit_size(const struct qcow2_image *image)
 	__u32 size = qcow2_cluster_size(&image->layout);
 
 	return image->layout.entry_bits == 4 ? size / QCOW2_SUBCLUSTERS : size;
-}
-
-static bool has_own_data_file(const struct qcow2_image *image)
-{
-	return image->layout.incompatible & QCOW2_INCOMPAT_DATA_FILE;
 }
 
 static bool is_raw(const struct qcow2_image *image)
@@ -125,7 +140,7 @@ static int kind_at(const struct qcow2_image *image, const struct part *part, __u
 	qcow2_parse_entry(&image->layout, part->entry, part->bitmap, at / unit_size(image), cluster);
 	if (cluster->kind == QCOW2_KIND_INVALID)
 		return -EIO;
-	if (has_own_data_file(image) && cluster->allocated &&
+	if (has_data_file(&image->layout) && cluster->allocated &&
 	    cluster->offset != part->cluster << image->layout.cluster_bits)
 		return -EIO;
 	return 0;
@@ -135,11 +150,11 @@ static int read_compressed(struct qcow2_image *image, const struct qcow2_cluster
 			   void *to, __u32 from, __u32 bytes)
 {
 	size_t size = qcow2_cluster_size(&image->layout);
-	__u8 *all = image->compressed + size;
+	__u8 *all = image->compressed + size + SECTOR;
 	int ret;
 
 	/* it takes no more than a cluster and the rest of a sector, whatever it says */
-	if (cluster->bytes > size + 512)
+	if (cluster->bytes > size + SECTOR)
 		return -EIO;
 	ret = image->blk->read(image->blk, image->compressed, cluster->offset, cluster->bytes);
 	if (!ret)
@@ -222,7 +237,7 @@ static int lose(struct qcow2_image *image, const struct part *part,
 		last = (old->offset + old->bytes - 1) >> bits;
 		return qcow2_tables_lose(&image->tables, part->table, first, last - first + 1);
 	}
-	if (!old->allocated || has_own_data_file(image))
+	if (!old->allocated || has_data_file(&image->layout))
 		return 0;
 	return qcow2_tables_lose(&image->tables, part->table, first, 1);
 }
@@ -241,7 +256,7 @@ static int find_place(struct qcow2_image *image, const struct part *part, __u64 
 	__u64 cluster = part->cluster;
 	int ret = 0;
 
-	if (!has_own_data_file(image))
+	if (!has_data_file(&image->layout))
 		ret = qcow2_refs_alloc(&image->refs, 1, &cluster);
 	*place = cluster << image->layout.cluster_bits;
 	return ret;
@@ -255,7 +270,7 @@ static int write_anew(struct qcow2_image *image, struct part *part,
 		      const struct qcow2_cluster *old, const void *from)
 {
 	bool subclusters = image->layout.entry_bits == 4;
-	bool keep = old->allocated && (old->copied || has_own_data_file(image));
+	bool keep = old->allocated && (old->copied || has_data_file(&image->layout));
 	__u32 size = qcow2_cluster_size(&image->layout), unit = unit_size(image), at;
 	__u32 touched = units(image, part->from, part->to), copied = 0, bits;
 	__u64 place = old->offset, bitmap = 0;
@@ -306,7 +321,7 @@ static int write_anew(struct qcow2_image *image, struct part *part,
 	}
 	ret = image->data->write(image->data, image->cluster + start, place + start, end - start);
 	if (ret) {
-		if (!keep && !has_own_data_file(image))
+		if (!keep && !has_data_file(&image->layout))
 			qcow2_refs_put(&image->refs, place >> image->layout.cluster_bits, 1);
 		return ret;
 	}
@@ -333,7 +348,7 @@ static int is_in_place(const struct qcow2_image *image, const struct part *part,
 		if (ret)
 			return ret;
 		if (cluster->kind != QCOW2_KIND_DATA ||
-		    (!cluster->copied && !has_own_data_file(image)))
+		    (!cluster->copied && !has_data_file(&image->layout)))
 			*in_place = false;
 	}
 	return 0;
@@ -412,7 +427,7 @@ static int zero_cluster(struct qcow2_image *image, struct part *part, bool unmap
 	if (ret)
 		return ret;
 	keep = !unmap && image->layout.version > 2 && old.allocated &&
-	       (old.copied || has_own_data_file(image));
+	       (old.copied || has_data_file(&image->layout));
 	if (keep)
 		entry = old.offset | QCOW2_COPIED;
 	if (!subclusters && (keep || image->backing))
@@ -420,9 +435,8 @@ static int zero_cluster(struct qcow2_image *image, struct part *part, bool unmap
 	qcow2_table_set(&image->tables, part->table, part->nr, entry, subclusters ? ALL_ZERO : 0);
 	if (keep)
 		return 0;
-	if (has_own_data_file(image) && old.allocated)
-		return image->data->discard(image->data, old.offset,
-					    qcow2_cluster_size(&image->layout));
+	if (has_data_file(&image->layout) && old.allocated)
+		image->data->discard(image->data, old.offset, qcow2_cluster_size(&image->layout));
 	return lose(image, part, &old);
 }
 

@@ -39,6 +39,7 @@ int qcow2_refs_open(struct qcow2_refs *refs, struct qcow2_blk *blk, struct qcow2
 		.layout		= layout,
 		.entries	= layout->reftable.bytes / sizeof(__u64),
 		.nr_blocks	= CACHE_BYTES >> layout->cluster_bits,
+		.next		= 1,	/* that before it is the header's */
 	};
 	if (refs->nr_blocks < FEWEST_BLOCKS)
 		refs->nr_blocks = FEWEST_BLOCKS;
@@ -58,8 +59,9 @@ int qcow2_refs_open(struct qcow2_refs *refs, struct qcow2_blk *blk, struct qcow2
 		goto close;
 	for (i = 0; i < refs->entries; i++) {
 		refs->table[i] = be64toh(refs->table[i]);
-		/* the first cluster is the header's */
-		if (!(refs->table[i] & (cluster - 1)) && refs->table[i] < QCOW2_MAX_OFFSET)
+		/* the header is counted by the first */
+		if (!(refs->table[i] & (cluster - 1)) && refs->table[i] < QCOW2_MAX_OFFSET &&
+		    (refs->table[i] || i))
 			continue;
 		snprintf(why->text, sizeof(why->text),
 			 "entry %u of its refcount table, 0x%llx, cannot be true", i,
@@ -98,16 +100,18 @@ static int write_block(struct qcow2_refs *refs, struct qcow2_refblock *block)
 int qcow2_refs_write(struct qcow2_refs *refs)
 {
 	unsigned int i;
-	int ret;
+	int ret = refs->failed;
 
-	for (i = 0; i < refs->nr_blocks; i++) {
-		if (!refs->blocks[i].dirty)
-			continue;
-		ret = write_block(refs, &refs->blocks[i]);
-		if (ret)
-			return ret;
-	}
-	return 0;
+	for (i = 0; !ret && i < refs->nr_blocks; i++)
+		if (refs->blocks[i].dirty)
+			ret = write_block(refs, &refs->blocks[i]);
+	return ret;
+}
+
+static int flush(struct qcow2_refs *refs)
+{
+	refs->failed = refs->blk->flush(refs->blk);
+	return refs->failed;
 }
 
 /* A place in memory for block @nr, which is not there. What was in it is written. */
@@ -174,25 +178,28 @@ int qcow2_refs_get(struct qcow2_refs *refs, __u64 cluster, __u64 *count)
 }
 
 /* @nr clusters before @cluster are free now: their bytes, too. */
-static int discard(struct qcow2_refs *refs, __u64 cluster, __u64 nr)
+static void discard(struct qcow2_refs *refs, __u64 cluster, __u64 nr)
 {
-	return nr ? refs->blk->discard(refs->blk, position(refs, cluster - nr), position(refs, nr)) : 0;
+	if (nr)
+		refs->blk->discard(refs->blk, position(refs, cluster - nr), position(refs, nr));
 }
 
 int qcow2_refs_put(struct qcow2_refs *refs, __u64 cluster, __u64 nr)
 {
 	struct qcow2_refblock *block;
 	__u64 count, run = 0;
-	int ret;
+	int ret = 0;
 
 	for (; nr; cluster++, nr--) {
 		ret = get_block(refs, block_of(refs, cluster), &block);
 		if (ret)
-			return ret;
+			break;
 		count = block ? qcow2_get_refcount(refs->layout, block->bytes,
 						   entry_of(refs, cluster)) : 0;
-		if (!count)
-			return -EIO;
+		if (!count) {
+			ret = -EIO;
+			break;
+		}
 		qcow2_put_refcount(refs->layout, block->bytes, entry_of(refs, cluster), count - 1);
 		block->dirty = true;
 		if (count == 1) {
@@ -201,12 +208,11 @@ int qcow2_refs_put(struct qcow2_refs *refs, __u64 cluster, __u64 nr)
 			run++;
 			continue;
 		}
-		ret = discard(refs, cluster, run);
-		if (ret)
-			return ret;
+		discard(refs, cluster, run);
 		run = 0;
 	}
-	return discard(refs, cluster, run);
+	discard(refs, cluster, run);
+	return ret;
 }
 
 /* Write the sector of the table that entry @nr is in. */
@@ -238,13 +244,13 @@ static int add_block(struct qcow2_refs *refs, __u32 nr)
 	refs->table[nr] = position(refs, cluster);
 	ret = write_block(refs, block);
 	if (!ret)
-		ret = refs->blk->flush(refs->blk);
+		ret = flush(refs);
 	if (!ret)
 		ret = write_entry(refs, nr);
 	if (!ret)
-		ret = refs->blk->flush(refs->blk);
+		ret = flush(refs);
 	if (ret) {
-		/* if the entry did get there, it leaks the cluster */
+		/* should the entry have got there: nobody but this block is ever put at its place */
 		refs->table[nr] = 0;
 		block->nr = NO_BLOCK;
 	}
@@ -289,7 +295,7 @@ static int write_table(struct qcow2_refs *refs, __u64 *table, __u32 nr_new, __u3
 		ret = refs->blk->write(refs->blk, table, position(refs, first + nr_new),
 				       position(refs, clusters));
 	if (!ret)
-		ret = refs->blk->flush(refs->blk);
+		ret = flush(refs);
 	free(block);
 	return ret;
 }
@@ -324,10 +330,12 @@ static int grow_table(struct qcow2_refs *refs, __u64 cluster)
 	for (i = 0; i < refs->entries; i++)
 		table[i] = htobe64(refs->table[i]);
 	ret = write_table(refs, table, nr_new, clusters);
-	if (!ret)
+	if (!ret) {
 		ret = write_place(refs, position(refs, first + nr_new), clusters);
+		refs->failed = ret;	/* which of them is the table, nobody knows */
+	}
 	if (!ret)
-		ret = refs->blk->flush(refs->blk);
+		ret = flush(refs);
 	if (ret) {
 		free(table);
 		return ret;
@@ -340,7 +348,9 @@ static int grow_table(struct qcow2_refs *refs, __u64 cluster)
 	refs->table = table;
 	refs->layout->reftable.offset = position(refs, first + nr_new);
 	refs->layout->reftable.bytes = bytes;
-	return qcow2_refs_put(refs, old >> refs->layout->cluster_bits, old_clusters);
+	/* else it leaks */
+	qcow2_refs_put(refs, old >> refs->layout->cluster_bits, old_clusters);
+	return 0;
 }
 
 /* See to it that there is a block that counts cluster @cluster. */
@@ -359,16 +369,20 @@ static int need_block(struct qcow2_refs *refs, __u64 cluster)
 /* The first of @nr free clusters beside each other. */
 static int find_free(struct qcow2_refs *refs, __u64 nr, __u64 *cluster)
 {
-	__u64 at, run = 0, count;
+	struct qcow2_refblock *block = NULL;
+	__u64 at, run = 0;
 	int ret;
 
 	for (at = refs->next; run < nr; at++) {
 		if (position(refs, at) >= QCOW2_MAX_OFFSET)
 			return -ENOSPC;
-		ret = qcow2_refs_get(refs, at, &count);
-		if (ret)
-			return ret;
-		run = count ? 0 : run + 1;
+		if (at == refs->next || !entry_of(refs, at)) {
+			ret = get_block(refs, block_of(refs, at), &block);
+			if (ret)
+				return ret;
+		}
+		run = block && qcow2_get_refcount(refs->layout, block->bytes, entry_of(refs, at)) ?
+		      0 : run + 1;
 	}
 	*cluster = at - nr;
 	return 0;
@@ -380,6 +394,8 @@ int qcow2_refs_alloc(struct qcow2_refs *refs, __u64 nr, __u64 *cluster)
 	__u64 first, i, count;
 	int ret;
 
+	if (refs->failed)
+		return refs->failed;
 again:
 	ret = find_free(refs, nr, &first);
 	for (i = 0; !ret && i < nr; i++) {

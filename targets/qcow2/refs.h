@@ -35,6 +35,7 @@ struct qcow2_refblock {
  * @last:	the one that was used last, mostly
  * @clock:	of their use
  * @next:	no cluster before this one is free
+ * @failed:	the error of a flush: what was counted may not be in the file
  */
 struct qcow2_refs {
 	struct qcow2_blk *blk;
@@ -46,6 +47,7 @@ struct qcow2_refs {
 	unsigned int last;
 	unsigned long clock;
 	__u64 next;
+	int failed;
 };
 
 /**
@@ -88,7 +90,7 @@ int qcow2_refs_put(struct qcow2_refs *refs, __u64 cluster, __u64 nr);
  */
 int qcow2_refs_alloc(struct qcow2_refs *refs, __u64 nr, __u64 *cluster);
 
-/* Write the counts that have changed; no flush. Return: as the blk. */
+/* Write the counts that have changed; no flush. Return: as the blk, or of a flush before. */
 int qcow2_refs_write(struct qcow2_refs *refs);
 
 #endif

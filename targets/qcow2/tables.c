@@ -7,6 +7,7 @@
 #include "tables.h"
 
 #define SECTOR		512
+#define L1_SECTOR	(SECTOR / sizeof(__u64))	/* entries of a sector of the L1 table */
 #define NO_L1		(~0U)
 #define NO_TABLE	(~0U)
 #define MAX_LOSSES	4096
@@ -36,7 +37,7 @@ static size_t bitmap_bytes(__u64 bits)
 	return (bits + 63) / 64 * sizeof(__u64);
 }
 
-int qcow2_tables_open(struct qcow2_tables *tables, struct qcow2_blk *blk,
+int qcow2_tables_open(struct qcow2_tables *tables, struct qcow2_blk *blk, struct qcow2_blk *data,
 		      struct qcow2_layout *layout, struct qcow2_refs *refs,
 		      const struct qcow2_memory *memory, struct qcow2_why *why)
 {
@@ -45,6 +46,7 @@ int qcow2_tables_open(struct qcow2_tables *tables, struct qcow2_blk *blk,
 
 	*tables = (struct qcow2_tables){
 		.blk	= blk,
+		.data	= data,
 		.layout	= layout,
 		.refs	= refs,
 		.memory	= *memory,
@@ -163,20 +165,20 @@ static int write_tables(struct qcow2_tables *tables, bool fresh)
 static int write_l1(struct qcow2_tables *tables)
 {
 	__u32 sectors = (tables->layout->l1.bytes + SECTOR - 1) / SECTOR, i, j, nr;
-	__u64 sector[SECTOR / sizeof(__u64)];
+	__u64 sector[L1_SECTOR];
 	int ret;
 
 	for (i = 0; tables->l1_any_dirty && i < sectors; i++) {
 		if (!is_marked(tables->l1_dirty, i))
 			continue;
-		nr = nr_l1(tables) - i * (SECTOR / sizeof(__u64));
-		if (nr > SECTOR / sizeof(__u64))
-			nr = SECTOR / sizeof(__u64);
-		for (j = 0; j < nr; j++)
-			sector[j] = htobe64(tables->l1[i * (SECTOR / sizeof(__u64)) + j]);
+		/* nobody has the rest of the last one's cluster */
+		for (j = 0; j < L1_SECTOR; j++) {
+			nr = i * L1_SECTOR + j;
+			sector[j] = nr < nr_l1(tables) ? htobe64(tables->l1[nr]) : 0;
+		}
 		ret = tables->blk->write(tables->blk, sector,
 					 tables->layout->l1.offset + (__u64)i * SECTOR,
-					 nr * sizeof(__u64));
+					 sizeof(sector));
 		if (ret)
 			return ret;
 	}
@@ -192,23 +194,29 @@ static bool is_unused(const struct qcow2_tables *tables, const struct qcow2_loss
 	       !__atomic_load_n(&tables->memory.users[loss->table], __ATOMIC_SEQ_CST);
 }
 
-/* Give back what the file does not name any more and nobody uses. */
-static int give_back(struct qcow2_tables *tables)
+/* Give back what the file does not name any more and nobody uses. What cannot be leaks. */
+static void give_back(struct qcow2_tables *tables)
 {
 	unsigned int i, left = 0;
-	int ret = 0;
 
+	/* who marks a table after this sees what its entries are now */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	for (i = 0; i < tables->nr_losses; i++) {
 		struct qcow2_loss *loss = &tables->losses[i];
 
 		loss->written = true;
-		if (!ret && is_unused(tables, loss))
-			ret = qcow2_refs_put(tables->refs, loss->cluster, loss->nr);
+		if (is_unused(tables, loss))
+			qcow2_refs_put(tables->refs, loss->cluster, loss->nr);
 		else
 			tables->losses[left++] = *loss;
 	}
 	tables->nr_losses = left;
-	return ret;
+}
+
+static int flush(struct qcow2_tables *tables, struct qcow2_blk *blk)
+{
+	tables->failed = blk->flush(blk);
+	return tables->failed;
 }
 
 static int write_all(struct qcow2_tables *tables)
@@ -218,28 +226,32 @@ static int write_all(struct qcow2_tables *tables)
 
 	if (!ret)
 		ret = write_tables(tables, true);
+	if (!ret && tables->data)
+		ret = flush(tables, tables->data);
 	if (!ret)
-		ret = tables->blk->flush(tables->blk);
+		ret = flush(tables, tables->blk);
 	if (ret || !tables->mapped)
 		return ret;
 	ret = write_tables(tables, false);
 	if (!ret)
 		ret = write_l1(tables);
 	if (!ret)
-		ret = tables->blk->flush(tables->blk);
+		ret = flush(tables, tables->blk);
 	if (ret)
 		return ret;
 	for (i = 0; i < tables->memory.nr; i++)
 		tables->tables[i].fresh = false;
 	tables->mapped = false;
-	return give_back(tables);
+	return 0;
 }
 
 int qcow2_tables_commit(struct qcow2_tables *tables)
 {
-	if (!tables->failed)
-		tables->failed = write_all(tables);
-	return tables->failed;
+	int ret = tables->failed ?: write_all(tables);
+
+	if (!ret)
+		give_back(tables);
+	return ret;
 }
 
 /*
@@ -449,10 +461,12 @@ void qcow2_table_set(struct qcow2_tables *tables, struct qcow2_table *table, __u
 {
 	__u64 *to = entry_of(tables, table, nr);
 
-	/* who sees a new bitmap sees its entry, too: programs read the bitmap first */
-	__atomic_store_n(&to[0], htobe64(entry), __ATOMIC_RELEASE);
-	if (tables->layout->entry_bits == 4)
+	if (tables->layout->entry_bits == 4) {
+		if (to[0] != htobe64(entry))
+			__atomic_store_n(&to[0], htobe64(QCOW2_CHANGING), __ATOMIC_RELAXED);
 		__atomic_store_n(&to[1], htobe64(bitmap), __ATOMIC_RELEASE);
+	}
+	__atomic_store_n(&to[0], htobe64(entry), __ATOMIC_RELEASE);
 	mark_sector(table, ((size_t)nr << tables->layout->entry_bits) / SECTOR);
 	tables->mapped = true;
 }

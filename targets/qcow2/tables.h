@@ -3,8 +3,8 @@
  * The L1 table of an image and some of its L2 tables, in memory that a program may read
  * while they change, and the order in which what has changed is written:
  *
- *	1. counts of what is referenced anew, new L2 tables, and (by whoever maps it) the
- *	   data of new clusters;			flush
+ *	1. counts of what is referenced anew, new L2 tables, and (by whoever maps it, before
+ *	   it does) the data of new clusters;		flush, the data file too
  *	2. L2 tables in place, the L1 table;		flush
  *	3. what is not referenced any more may be used again, and its counts are written
  *	   with the next 1.
@@ -16,7 +16,12 @@
  * A program marks a table as used, by adding one to its users, looks whether it still is in
  * the index, and takes the mark away when its I/O has ended. A table without users leaves
  * memory, and a cluster is used again, only when there was a moment without users since
- * nothing named it any more.
+ * nothing named it any more. We wait for such a moment, so a mark must be of an I/O that ends
+ * without us: a program takes it away before it sends the I/O on to the server.
+ *
+ * With subclusters, an entry is two words. When the first changes it cannot be meant
+ * (QCOW2_CHANGING) until the second is there: a program reads the first, the second, the first
+ * again, and believes them when the first is the same both times, and can be meant.
  *
  * Not locked: the caller's business.
  */
@@ -72,6 +77,7 @@ struct qcow2_loss {
 /**
  * struct qcow2_tables - the tables of an image
  * @blk:	the image
+ * @data:	its data file; NULL: it has none
  * @layout:	its layout
  * @refs:	its refcounts
  * @memory:	where L2 tables are
@@ -83,12 +89,13 @@ struct qcow2_loss {
  * @losses:	what is to be given back
  * @nr_losses:	how many
  * @mapped:	something was done that is to be flushed
- * @failed:	what is in memory may not be what is in the file: nothing more is written
+ * @failed:	the error of a flush: what is in the file is not known, nothing more is written
  * @loads:	tables that were read
  * @evictions:	tables that left memory
  */
 struct qcow2_tables {
 	struct qcow2_blk *blk;
+	struct qcow2_blk *data;
 	struct qcow2_layout *layout;
 	struct qcow2_refs *refs;
 	struct qcow2_memory memory;
@@ -108,7 +115,8 @@ struct qcow2_tables {
 /**
  * qcow2_tables_open() - read the L1 table
  * @tables:	the result
- * @blk:	the image; outlives it, as do @layout, @refs and @memory
+ * @blk:	the image; outlives it, as do @data, @layout, @refs and @memory
+ * @data:	its data file; NULL: it has none
  * @layout:	its layout
  * @refs:	its refcounts
  * @memory:	room for L2 tables, 2 of them at least
@@ -116,7 +124,7 @@ struct qcow2_tables {
  *
  * Return: 0, -EINVAL, -ENOMEM, or as @blk.
  */
-int qcow2_tables_open(struct qcow2_tables *tables, struct qcow2_blk *blk,
+int qcow2_tables_open(struct qcow2_tables *tables, struct qcow2_blk *blk, struct qcow2_blk *data,
 		      struct qcow2_layout *layout, struct qcow2_refs *refs,
 		      const struct qcow2_memory *memory, struct qcow2_why *why);
 
@@ -154,8 +162,8 @@ int qcow2_tables_lose(struct qcow2_tables *tables, const struct qcow2_table *tab
 		      __u64 cluster, __u32 nr);
 
 /*
- * Make all that was done last, data too. Return: 0, or as the blk; after an error it is
- * always one, and nothing is written any more.
+ * Make all that was done last, data too. Return: 0, or as the blk; after an error of a flush
+ * it is always that, and nothing is written any more.
  */
 int qcow2_tables_commit(struct qcow2_tables *tables);
 

@@ -18,19 +18,28 @@
 #define FILE_SECTOR	512
 
 struct file_write {
+	const struct file *file;
 	__u64 pos;
 	size_t bytes;		/* 0: a flush */
 	__u8 *data;
+	bool failed;		/* a flush: it may have lost what was written before */
+};
+
+/* What was done to one file or several, in order. */
+struct file_log {
+	struct file_write *entries;
+	size_t nr;
 };
 
 struct file {
 	struct qcow2_blk blk;
 	__u8 *bytes;
 	__u64 size, room;
-	bool records;
-	struct file_write *log;
-	size_t nr_log;
-	unsigned int fail_after;	/* that many writes and flushes fail for good; 0: never */
+	struct file_log *log;		/* NULL: nothing is recorded */
+	unsigned int fail_after;	/* that many writes and flushes fail; 0: never */
+	bool fails_once;		/* one of them, no more */
+	bool flush_failed;		/* it was a flush */
+	__u8 discarded;			/* what is in there instead */
 };
 
 static unsigned int file_seed;
@@ -65,25 +74,37 @@ static inline void file_put(struct file *file, const void *from, __u64 pos, size
 	memcpy(file->bytes + pos, from, bytes);
 }
 
-static inline int file_log(struct file *file, const void *data, __u64 pos, size_t bytes)
+static inline void file_record(struct file *file, const void *data, __u64 pos, size_t bytes,
+			       bool failed)
 {
+	struct file_log *log = file->log;
 	struct file_write *entry;
 
-	if (file->fail_after && !--file->fail_after) {
-		file->fail_after = 1;
-		return -EIO;
-	}
-	if (!file->records)
-		return 0;
-	if (!(file->nr_log & (file->nr_log - 1)))
-		file->log = realloc(file->log, (2 * file->nr_log + 1) * sizeof(*file->log));
-	entry = &file->log[file->nr_log++];
-	*entry = (struct file_write){ .pos = pos, .bytes = bytes };
+	if (!(log->nr & (log->nr - 1)))
+		log->entries = realloc(log->entries, (2 * log->nr + 1) * sizeof(*log->entries));
+	entry = &log->entries[log->nr++];
+	*entry = (struct file_write){ .file = file, .pos = pos, .bytes = bytes, .failed = failed };
 	if (bytes) {
 		entry->data = malloc(bytes);
 		memcpy(entry->data, data, bytes);
 	}
-	return 0;
+}
+
+/* A write or a flush; one that fails does nothing, and loses what it can. */
+static inline int file_do(struct file *file, const void *data, __u64 pos, size_t bytes)
+{
+	bool fails = file->fail_after && !--file->fail_after;
+
+	if (fails) {
+		file->flush_failed = !bytes;
+		if (!file->fails_once)
+			file->fail_after = 1;
+	}
+	if (file->log && !(fails && bytes))
+		file_record(file, data, pos, bytes, fails);
+	if (!fails && bytes)
+		file_put(file, data, pos, bytes);
+	return fails ? -EIO : 0;
 }
 
 static inline int file_read(struct qcow2_blk *blk, void *to, __u64 pos, size_t bytes)
@@ -101,29 +122,23 @@ static inline int file_read(struct qcow2_blk *blk, void *to, __u64 pos, size_t b
 
 static inline int file_write(struct qcow2_blk *blk, const void *from, __u64 pos, size_t bytes)
 {
-	struct file *file = (struct file *)blk;
-	int ret = file_log(file, from, pos, bytes);
-
-	if (!ret)
-		file_put(file, from, pos, bytes);
-	return ret;
+	assert(pos % FILE_SECTOR == 0 && bytes && bytes % FILE_SECTOR == 0);
+	return file_do((struct file *)blk, from, pos, bytes);
 }
 
 /* What nobody needs is something else from now on. */
-static inline int file_discard(struct qcow2_blk *blk, __u64 pos, __u64 bytes)
+static inline void file_discard(struct qcow2_blk *blk, __u64 pos, __u64 bytes)
 {
 	void *rubbish = malloc(bytes);
-	int ret;
 
-	memset(rubbish, 0xdb, bytes);
-	ret = file_write(blk, rubbish, pos, bytes);
+	memset(rubbish, ((struct file *)blk)->discarded, bytes);
+	file_write(blk, rubbish, pos, bytes);
 	free(rubbish);
-	return ret;
 }
 
 static inline int file_flush(struct qcow2_blk *blk)
 {
-	return file_log((struct file *)blk, NULL, 0, 0);
+	return file_do((struct file *)blk, NULL, 0, 0);
 }
 
 static inline __u64 file_size(struct qcow2_blk *blk)
@@ -141,20 +156,20 @@ static inline void file_init(struct file *file)
 			.flush		= file_flush,
 			.size		= file_size,
 		},
+		.discarded = 0xdb,
 	};
 }
 
-static inline void file_forget_log(struct file *file)
+static inline void file_forget(struct file_log *log)
 {
-	while (file->nr_log)
-		free(file->log[--file->nr_log].data);
-	free(file->log);
-	file->log = NULL;
+	while (log->nr)
+		free(log->entries[--log->nr].data);
+	free(log->entries);
+	log->entries = NULL;
 }
 
 static inline void file_free(struct file *file)
 {
-	file_forget_log(file);
 	free(file->bytes);
 	*file = (struct file){};
 }
@@ -166,28 +181,36 @@ static inline void file_copy(struct file *to, const struct file *from)
 		file_put(to, from->bytes, 0, from->size);
 }
 
+/* Was entry @at of the log flushed by those before @nr? */
+static inline bool file_was_flushed(const struct file_log *log, size_t at, size_t nr)
+{
+	const struct file_write *entry = &log->entries[at];
+	size_t i;
+
+	for (i = at + 1; i < nr; i++)
+		if (log->entries[i].file == entry->file && !log->entries[i].bytes)
+			return !log->entries[i].failed;
+	return false;
+}
+
 /*
- * What a crash behind the first @nr entries of @file's log leaves of it, of which @before is
- * what it was when the log began: what was flushed then, and of the rest each sector or not;
- * @all: each.
+ * What a crash behind the first @nr entries of the log leaves of @file, which was @before when
+ * the log began: what was flushed then, and of the rest each sector or not; @all: each.
  */
 static inline void file_crash(struct file *after, const struct file *before,
-			      const struct file *file, size_t nr, bool all)
+			      const struct file *file, const struct file_log *log, size_t nr,
+			      bool all)
 {
-	size_t flushed = nr, i, at;
+	size_t i, at;
 
-	while (flushed && file->log[flushed - 1].bytes)
-		flushed--;
 	file_copy(after, before);
 	for (i = 0; i < nr; i++) {
-		const struct file_write *entry = &file->log[i];
+		const struct file_write *entry = &log->entries[i];
+		bool there = all || file_was_flushed(log, i, nr);
 
-		for (at = 0; at < entry->bytes; at += FILE_SECTOR) {
-			size_t bytes = entry->bytes - at < FILE_SECTOR ? entry->bytes - at : FILE_SECTOR;
-
-			if (i < flushed || all || file_random(2))
-				file_put(after, entry->data + at, entry->pos + at, bytes);
-		}
+		for (at = 0; entry->file == file && at < entry->bytes; at += FILE_SECTOR)
+			if (there || file_random(2))
+				file_put(after, entry->data + at, entry->pos + at, FILE_SECTOR);
 	}
 }
 

@@ -23,6 +23,7 @@ struct shape {
 
 static struct shape shape;
 static struct file file, data_file, backing_file;
+static struct file_log log;
 static struct qcow2_image image;
 static struct qcow2_memory memory;
 static struct qcow2_why why;
@@ -53,6 +54,7 @@ static void make(const struct shape *of)
 	file_init(&file);
 	file_init(&data_file);
 	file_init(&backing_file);
+	data_file.discarded = 0;	/* it may be read again */
 	l1_clusters = (l1 * 8 + size - 1) / size;
 	file_put(&file, block, (3 + l1_clusters) * size - 1, 1);
 	put32(0, QCOW2_MAGIC);
@@ -63,6 +65,11 @@ static void make(const struct shape *of)
 	put64(40, 3 * size);
 	put64(48, size);
 	put32(56, 1);
+	if (of->backing) {
+		put64(8, 504);
+		put32(16, 4);
+		file_put(&file, "base", 504, 4);
+	}
 	if (of->version == 3) {
 		put64(72, (of->subclusters ? QCOW2_INCOMPAT_SUBCLUSTERS : 0) |
 			  (of->data_file ? QCOW2_INCOMPAT_DATA_FILE : 0));
@@ -77,7 +84,7 @@ static void make(const struct shape *of)
 	free(block);
 }
 
-static void open_image(struct file *in)
+static void open_files(struct file *in, struct file *data)
 {
 	struct qcow2_layout layout;
 	__u64 size = 1ULL << shape.cluster_bits;
@@ -90,10 +97,15 @@ static void open_image(struct file *in)
 	memory.index = calloc(layout.l1.bytes / 8, sizeof(*memory.index));
 	memory.users = calloc(memory.nr, sizeof(*memory.users));
 	memory.bytes = calloc(memory.nr, size);
-	ret = qcow2_image_open(&image, &in->blk, shape.data_file ? &data_file.blk : NULL,
+	ret = qcow2_image_open(&image, &in->blk, shape.data_file ? &data->blk : NULL,
 			       shape.backing ? &backing_file.blk : NULL, &layout, &memory, &why);
 	if (ret)
 		fail_msg("%s", why.text);
+}
+
+static void open_image(void)
+{
+	open_files(&file, &data_file);
 }
 
 static void free_memory(void)
@@ -279,6 +291,8 @@ static unsigned int check(const struct file *in, bool exact)
 
 /* The disk: each sector is full of the number of the operation that wrote it. */
 
+#define UNKNOWN		(~0U)
+
 static __u32 model[SECTORS];
 static __u32 base[SECTORS];		/* when the history began */
 static __u32 last_number;
@@ -297,6 +311,7 @@ struct operation {
 	size_t done;		/* and when it was over */
 	unsigned int first, nr;
 	__u32 writes;
+	bool failed;		/* then its sectors are what they were, or to be */
 };
 
 #define MAX_OPERATIONS	2000
@@ -305,7 +320,7 @@ static struct operation history[MAX_OPERATIONS];
 static unsigned int nr_history;
 
 /* At random; -ENOSPC of images that cannot become that large is an answer. */
-static void operate(void)
+static int operate(void)
 {
 	static __u8 buffer[SECTORS * 512];
 	struct operation *op = &history[nr_history++];
@@ -313,7 +328,7 @@ static void operate(void)
 	int ret;
 
 	assert_true(nr_history <= MAX_OPERATIONS);
-	*op = (struct operation){ .log = file.nr_log };
+	*op = (struct operation){ .log = log.nr };
 	op->first = file_random(SECTORS);
 	op->nr = 1 + file_random(file_random(4) ? 8 : 200);
 	if (op->nr > SECTORS - op->first)
@@ -329,15 +344,17 @@ static void operate(void)
 		op->nr = 0;
 	} else {
 		ret = qcow2_image_read(&image, buffer, op->first * 512ULL, op->nr * 512ULL);
-		for (i = 0; i < op->nr; i++)
-			assert_int_equal(((__u32 *)buffer)[i * 128], model[op->first + i]);
+		for (i = 0; !ret && i < op->nr; i++)
+			if (model[op->first + i] != UNKNOWN)
+				assert_int_equal(((__u32 *)buffer)[i * 128], model[op->first + i]);
 		op->nr = 0;
 		nr_history--;
 	}
-	assert_int_equal(ret, 0);
+	op->failed = ret;
 	for (i = 0; i < op->nr; i++)
-		model[op->first + i] = op->writes;
-	op->done = file.nr_log;
+		model[op->first + i] = ret ? UNKNOWN : op->writes;
+	op->done = log.nr;
+	return ret;
 }
 
 static void disk_is_the_model(void)
@@ -367,7 +384,7 @@ static void begin(const struct shape *of)
 	nr_history = 0;
 	last_number = 0;
 	snapshot = 0;
-	open_image(&file);
+	open_image();
 }
 
 static const struct shape shapes[] = {
@@ -402,7 +419,7 @@ static void snapshot_is(const __u32 *taken)
 
 	assert_int_equal(qcow2_parse_header(file.bytes, 1ULL << shape.cluster_bits, &layout, &why), 0);
 	put64(40, snapshot);
-	open_image(&file);
+	open_image();
 	memcpy(now, model, sizeof(now));
 	memcpy(model, taken, sizeof(now));
 	disk_is_the_model();
@@ -421,7 +438,7 @@ static void images_are_what_a_disk_would_be(void **state)
 		print_shape(&shapes[i]);
 		begin(&shapes[i]);
 		for (j = 0; j < 600; j++)
-			operate();
+			assert_int_equal(operate(), 0);
 		disk_is_the_model();
 		close_image();
 		check(&file, true);
@@ -429,14 +446,14 @@ static void images_are_what_a_disk_would_be(void **state)
 			take_snapshot();
 			check(&file, true);
 			memcpy(taken, model, sizeof(taken));
-			open_image(&file);
+			open_image();
 			for (j = 0; j < 600; j++)
-				operate();
+				assert_int_equal(operate(), 0);
 			close_image();
 			check(&file, true);
 			snapshot_is(taken);
 		}
-		open_image(&file);
+		open_image();
 		disk_is_the_model();
 		if (shapes[i].raw)
 			for (j = 0; j < SECTORS; j++) {
@@ -454,31 +471,36 @@ static void images_are_what_a_disk_would_be(void **state)
  * After a crash behind the first @nr entries of the log: nothing is referred to that is not
  * counted, and each sector is what it was at the last flush, or became later.
  */
-static void crash(const struct file *before, size_t nr)
+static void crash(const struct file before[2], size_t nr)
 {
 	static __u8 buffer[SECTORS * 512];
 	static __u32 flushed[SECTORS];
 	struct qcow2_image now = image;
 	struct qcow2_memory is = memory;
-	unsigned int i, j, at = 0, possible;
-	struct file crashed;
+	bool all = file_random(4) == 0, possible;
+	struct file crashed, crashed_data;
+	unsigned int i, j, at = 0;
 
 	memcpy(flushed, base, sizeof(flushed));
 	for (i = 0; i < nr_history; i++)
-		if (!history[i].nr && history[i].done <= nr)
+		if (!history[i].nr && !history[i].failed && history[i].done <= nr)
 			at = i;
-	for (i = 0; i < at; i++)
+	for (i = 0; i < nr_history && history[i].log <= nr; i++)
 		for (j = 0; j < history[i].nr; j++)
-			flushed[history[i].first + j] = history[i].writes;
+			if (history[i].failed)
+				flushed[history[i].first + j] = UNKNOWN;
+			else if (i < at)
+				flushed[history[i].first + j] = history[i].writes;
 
-	file_crash(&crashed, before, &file, nr, file_random(4) == 0);
+	file_crash(&crashed, &before[0], &file, &log, nr, all);
+	file_crash(&crashed_data, &before[1], &data_file, &log, nr, all);
 	check(&crashed, false);
-	open_image(&crashed);
+	open_files(&crashed, &crashed_data);
 	assert_int_equal(qcow2_image_read(&image, buffer, 0, DISK), 0);
 	for (i = 0; i < SECTORS; i++) {
 		__u32 is_now = ((__u32 *)buffer)[i * 128];
 
-		possible = is_now == flushed[i];
+		possible = is_now == flushed[i] || flushed[i] == UNKNOWN;
 		for (j = at; !possible && j < nr_history && history[j].log <= nr; j++)
 			possible = history[j].first <= i && i < history[j].first + history[j].nr &&
 				   history[j].writes == is_now;
@@ -492,48 +514,97 @@ static void crash(const struct file *before, size_t nr)
 	close_image();
 	check(&crashed, false);
 	file_free(&crashed);
+	file_free(&crashed_data);
 	image = now;
 	memory = is;
 }
 
+static const struct shape crash_shapes[] = {
+	{ 3, 9, 4, .backing = true },
+	{ 3, 9, 6 },
+	{ 2, 12, 4, .backing = true },
+	{ 3, 14, 4, .subclusters = true, .backing = true },
+	{ 3, 9, 4, .data_file = true, .backing = true },
+	{ 3, 14, 4, .data_file = true, .subclusters = true },
+};
+
+#define NR_CRASH_SHAPES	(sizeof(crash_shapes) / sizeof(crash_shapes[0]))
+
+/* An image that was in use, so that what is free is full of rubbish, and is @before now. */
+static void begin_history(const struct shape *of, struct file before[2])
+{
+	unsigned int i;
+
+	begin(of);
+	for (i = 0; i < 300; i++)
+		assert_int_equal(operate(), 0);
+	close_image();
+	if (!of->data_file)
+		take_snapshot();
+	open_image();
+	nr_history = 0;
+	memcpy(base, model, sizeof(base));
+	file_copy(&before[0], &file);
+	file_copy(&before[1], &data_file);
+	file.log = &log;
+	data_file.log = &log;
+}
+
+static void end_history(struct file before[2])
+{
+	forget_image();
+	file_free(&before[0]);
+	file_free(&before[1]);
+	free_files();
+	file_forget(&log);
+}
+
 static void crash_loses_nothing_that_was_flushed(void **state)
 {
-	static const struct shape some[] = {
-		{ 3, 9, 4, .backing = true },
-		{ 3, 9, 6 },
-		{ 2, 12, 4, .backing = true },
-		{ 3, 14, 4, .subclusters = true, .backing = true },
-	};
 	unsigned int i, j, states = 0;
-	struct file before;
+	struct file before[2];
 	size_t nr;
 
 	file_seeded();
-	for (i = 0; i < sizeof(some) / sizeof(some[0]) || states < 10000; i++) {
-		const struct shape *of = &some[i % (sizeof(some) / sizeof(some[0]))];
-
-		print_shape(of);
-		begin(of);
-		/* one that was in use: what is free is full of rubbish */
-		for (j = 0; j < 300; j++)
-			operate();
-		close_image();
-		take_snapshot();
-		open_image(&file);
-		nr_history = 0;
-		memcpy(base, model, sizeof(base));
-		file_copy(&before, &file);
-		file.records = true;
+	for (i = 0; i < NR_CRASH_SHAPES || states < 10000; i++) {
+		print_shape(&crash_shapes[i % NR_CRASH_SHAPES]);
+		begin_history(&crash_shapes[i % NR_CRASH_SHAPES], before);
 		for (j = 0; j < 90; j++)
-			operate();
-		for (nr = 0; nr <= file.nr_log; nr++)
+			assert_int_equal(operate(), 0);
+		for (nr = 0; nr <= log.nr; nr++)
 			for (j = 0; j < 4; j++, states++)
-				crash(&before, nr);
-		forget_image();
-		file_free(&before);
-		free_files();
+				crash(before, nr);
+		end_history(before);
 	}
 	printf("%u states\n", states);
+}
+
+/* One write or flush fails: what is flushed afterwards is, or it is said not to be. */
+static void errors_lose_nothing_that_was_flushed(void **state)
+{
+	unsigned int i, j, gone_on = 0, given_up = 0;
+	struct file before[2], *failing;
+	size_t from, nr;
+
+	file_seeded();
+	for (i = 0; i < 20 * NR_CRASH_SHAPES; i++) {
+		begin_history(&crash_shapes[i % NR_CRASH_SHAPES], before);
+		failing = shape.data_file && file_random(2) ? &data_file : &file;
+		failing->fails_once = true;
+		failing->fail_after = 1 + file_random(60);
+		for (j = 0; j < 90 && failing->fail_after; j++)
+			operate();
+		from = history[nr_history - 1].log;
+		for (j = 0; j < 30; j++)
+			operate();
+		assert_true(!failing->flush_failed || qcow2_image_flush(&image));
+		qcow2_image_flush(&image) ? given_up++ : gone_on++;
+		for (nr = from; nr <= log.nr; nr += 1 + file_random(4))
+			crash(before, nr);
+		end_history(before);
+	}
+	printf("%u had a flush fail, %u a write\n", given_up, gone_on);
+	assert_true(given_up && gone_on);
 }
 
 int main(void)
@@ -541,6 +612,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(images_are_what_a_disk_would_be),
 		cmocka_unit_test(crash_loses_nothing_that_was_flushed),
+		cmocka_unit_test(errors_lose_nothing_that_was_flushed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

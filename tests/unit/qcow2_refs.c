@@ -15,6 +15,7 @@ static struct qcow2_layout layout;
 static struct qcow2_refs refs;
 static struct qcow2_why why;
 static __u64 model[MANY];
+static struct file_log log;
 
 /*
  * A header, a refcount table of one cluster and its first block: of clusters of 2^@bits bytes
@@ -203,7 +204,7 @@ static void crash(const struct file *before, size_t nr, const __u64 *flushed, un
 	__u64 cluster;
 	__u32 i;
 
-	file_crash(&crashed, before, &file, nr, file_random(2));
+	file_crash(&crashed, before, &file, &log, nr, file_random(2));
 	find_table(&crashed);
 	assert_int_equal(qcow2_refs_open(&refs, &crashed.blk, &layout, &why), 0);
 	for (i = 0; i < nr_flushed; i++)
@@ -229,9 +230,9 @@ static void crash_leaves_what_was_flushed(void **state)
 	for (order = 3; order <= 6; order++) {
 		make(9, order);
 		file_copy(&before, &file);
-		file.records = true;
+		file.log = &log;
 		for (nr_flushed = 0; nr_flushed < 64; nr_flushed++) {
-			from = file.nr_log;
+			from = log.nr;
 			table = layout.reftable.offset;
 			for (i = 0; i < 40; i++)
 				flushed[nr_flushed] = take(1 + file_random(3));
@@ -239,47 +240,70 @@ static void crash_leaves_what_was_flushed(void **state)
 			assert_int_equal(file.blk.flush(&file.blk), 0);
 			if (table != layout.reftable.offset) {
 				moved++;
-				for (nr = from; nr <= file.nr_log; nr++)
+				for (nr = from; nr <= log.nr; nr++)
 					for (i = 0; i < 8; i++, states++)
 						crash(&before, nr, flushed, nr_flushed);
 			} else {
-				for (nr = from; nr <= file.nr_log; nr += 1 + file_random(4), states++)
+				for (nr = from; nr <= log.nr; nr += 1 + file_random(4), states++)
 					crash(&before, nr, flushed, nr_flushed);
 			}
 		}
 		qcow2_refs_close(&refs);
 		file_free(&before);
 		file_free(&file);
+		file_forget(&log);
 	}
 	printf("%u states\n", states);
 	assert_true(states > 500 && moved);
 }
 
-/* An error of the file is told, and nothing is used twice after it. */
+/*
+ * An error of the file is told, and nothing is used twice after it. After one of a flush, or
+ * of the write that moves the table, there are errors only.
+ */
 static void errors_of_the_file_are_told(void **state)
 {
-	unsigned int after;
-	__u64 first, i;
+	unsigned int after, i, gone_on = 0, given_up = 0;
+	__u64 first, other;
 
 	for (after = 1; after < 60; after++) {
 		int ret = 0;
 
 		make(9, 6);
 		file.fail_after = after;
+		file.fails_once = true;
 		for (i = 0; !ret && i < 5000; i++)
 			ret = qcow2_refs_alloc(&refs, 1, &first);
 		assert_int_equal(ret, -EIO);
-		file.fail_after = 0;
+		assert_true(!file.flush_failed || refs.failed);
 		for (i = 0; i < 100; i++) {
-			__u64 other;
-
-			assert_int_equal(qcow2_refs_alloc(&refs, 1, &other), 0);
-			assert_true(other != first);
+			ret = qcow2_refs_alloc(&refs, 1, &other);
+			assert_int_equal(ret, refs.failed);
+			assert_true(ret || other != first);
 			first = other;
 		}
+		assert_int_equal(qcow2_refs_write(&refs), refs.failed);
+		refs.failed ? given_up++ : gone_on++;
 		qcow2_refs_close(&refs);
 		file_free(&file);
 	}
+	assert_true(gone_on && given_up);
+}
+
+/* The header's cluster is nobody's, whatever the counts say. */
+static void first_cluster_is_the_headers(void **state)
+{
+	__u64 zero = 0;
+
+	make(16, 4);
+	file_put(&file, &zero, 2 << 16, 2);	/* its count */
+	reopen();
+	assert_int_equal(take(1), 3);
+	qcow2_refs_close(&refs);
+	file_put(&file, &zero, 1 << 16, sizeof(zero));	/* there is no block */
+	assert_int_equal(qcow2_refs_open(&refs, &file.blk, &layout, &why), -EINVAL);
+	assert_non_null(strstr(why.text, "entry 0 "));
+	file_free(&file);
 }
 
 int main(void)
@@ -291,6 +315,7 @@ int main(void)
 		cmocka_unit_test(counts_are_those_of_a_list),
 		cmocka_unit_test(crash_leaves_what_was_flushed),
 		cmocka_unit_test(errors_of_the_file_are_told),
+		cmocka_unit_test(first_cluster_is_the_headers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -252,7 +252,7 @@ static void ublk_bpf_cut_short(struct ublk_bpf_tag *tag, unsigned int nr)
 	u32 block = queue_logical_block_size(tag->rq->q);
 
 	tag->rec.covered = round_down(ranges[nr].off, block);	/* what comes later starts later */
-	tag->taken = tag->rec.covered;
+	tag->taken = round_down(min(tag->taken, tag->rec.covered), block);
 	tag->rec.nr -= nr;
 	ublk_bpf_drop_record(&tag->rec, &ranges[nr]);
 	__set_bit(UBLK_BPF_IO_F_CUT, &tag->io.flags);
@@ -304,12 +304,14 @@ static void ublk_bpf_submit_recorded(struct ublk_bpf_tag *tag, bool here)
 /* As ublk_bpf_submit_ranges(), of an I/O that comes in a list: all is plugged already. */
 void ublk_bpf_submit_in_batch(struct ublk_bpf_tag *tag, struct ublk_bpf_batch *batch)
 {
+	if (unlikely(!batch->keep)) {
+		ublk_bpf_let_go(batch);
+		ublk_bpf_sync_batch(batch);
+	}
 	if (!batch->armed) {
 		batch->armed = true;
 		list_add(&batch->cb.list, &batch->plug.plug.cb_list);
 	}
-	if (unlikely(!batch->keep))
-		ublk_bpf_let_go(batch);
 	ublk_bpf_submit_recorded(tag, batch->here);
 	ublk_bpf_sync_batch(batch);
 }

@@ -76,7 +76,9 @@ static struct ublk_bpf_tag *ublk_bpf_take(struct ublk_bpf_hold *h, const struct 
 		tag->hold_late = ublk_bpf_held_too_long(tag);
 		if (end == UBLK_BPF_HOLD_COMPLETED)
 			tag->io.res = res;
-		if (end != UBLK_BPF_HOLD_CUT && h->rec.nr) {
+		if (end == UBLK_BPF_HOLD_CUT) {
+			tag->held_lost = h->rec.nr;
+		} else if (h->rec.nr) {
 			tag->held_ranges = true;
 			tag->held_covered = h->rec.covered;
 		}

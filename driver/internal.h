@@ -28,6 +28,7 @@
 #define UBLK_BPF_MAX_RANGES	16	/* a call of a callback */
 #define UBLK_BPF_SCRATCH_SIZE	64
 #define UBLK_BPF_POOL_SIZE	16	/* progress of a device's I/O when there is no memory */
+#define UBLK_BPF_CUT_DELAY	1	/* ms, until memory is asked for again */
 #define UBLK_BPF_MAX_TRIES	64	/* of a range, by io_done */
 #define UBLK_BPF_MAX_NR_IOS	32U	/* tags at a time: the block layer's own limit */
 #define UBLK_BPF_MAX_DONE_SERVER	8	/* times that io_done sends an I/O to its server */
@@ -91,6 +92,7 @@ struct ublk_bpf_batch {
 	struct blk_plug_cb	cb;	/* of the plug: the task sleeps */
 	struct irq_work		sleeps;	/* what follows from that */
 	bool			armed;	/* the callback will be called */
+	bool			slept;	/* it was, and @sleeps may be under way */
 	bool			here;	/* they can be sent from this task */
 	bool			keep;	/* none went where issuing may sleep */
 	struct ublk_bpf_backing	*backing;	/* of most of them, maybe: */
@@ -187,6 +189,7 @@ struct ublk_bpf_tag {
 		bool			asking;	/* a queue callback runs */
 		bool			scratched;	/* its scratch is in use */
 		bool			held_ranges;	/* recorded through the hold, and sent */
+		bool			held_lost;	/* recorded through it, and dropped */
 		bool			hold_late;	/* it had ended after its time */
 		bool			rerun;	/* the server has said -EAGAIN */
 		bool			done_server;	/* io_done wants it to go there */

@@ -184,7 +184,9 @@ static s64 ublk_bpf_held_result(struct ublk_bpf_tag *tag, unsigned long flags, b
 		ublk_bpf_misused(tag, "completed a hold that has ranges");
 		tag->hold_end = UBLK_BPF_HOLD_RELEASED;
 	}
-	if (ranges && covered == tag->bytes)
+	if (tag->held_lost)
+		covered = 0;	/* a second leg may be among them: all of it again */
+	else if (ranges && covered == tag->bytes && !(flags & BIT(UBLK_BPF_IO_F_CUT)))
 		return tag->bytes;
 	if (ublk_bpf_was_late(tag)) {
 		ublk_bpf_eject(tag->q->dev, tag);
@@ -230,7 +232,11 @@ static bool ublk_bpf_finish(struct ublk_bpf_tag *tag, struct io_comp_batch *iob)
 	} else if (flags & BIT(UBLK_BPF_IO_F_REDIRECT)) {
 		if (!res && !tag->taken)
 			return true;
-		res = res ?: tag->taken;
+		again = tag->held_lost && !res;
+		if (again)
+			ublk_bpf_keep_held(tag);
+		else
+			res = res ?: tag->taken;
 	} else if (!res) {
 		bool completed = flags & BIT(UBLK_BPF_IO_F_COMPLETED);
 
@@ -257,7 +263,13 @@ static bool ublk_bpf_finish(struct ublk_bpf_tag *tag, struct io_comp_batch *iob)
 
 	/* from here on the tag may serve another I/O */
 	if (again) {
-		blk_mq_requeue_request(rq, true);
+		/* the server's task does not wait for memory: it is asked again when time has passed */
+		bool later = flags & BIT(UBLK_BPF_IO_F_CUT) && flags & BIT(UBLK_BPF_IO_F_SERVER);
+		struct request_queue *q = rq->q;
+
+		blk_mq_requeue_request(rq, !later);
+		if (unlikely(later))
+			blk_mq_delay_kick_requeue_list(q, UBLK_BPF_CUT_DELAY);
 		return false;
 	}
 	if (res == -EAGAIN)
@@ -394,6 +406,8 @@ static enum ublk_bpf_answer ublk_bpf_run(struct ublk_bpf_tag *tag, struct reques
 	bool more, gone = false;
 	unsigned int refs = 2;
 
+	if (batch)
+		ublk_bpf_sync_batch(batch);
 	ublk_bpf_start_io(tag, rq, server);
 	tag->rerun = rerun || ublk_bpf_was_rerun(tag);
 	do {
@@ -404,7 +418,9 @@ static enum ublk_bpf_answer ublk_bpf_run(struct ublk_bpf_tag *tag, struct reques
 			WRITE_ONCE(tag->batch, NULL);
 			if (!tag->taken) {	/* nobody has seen it */
 				WRITE_ONCE(tag->io.flags, server ? BIT(UBLK_BPF_IO_F_SERVED) : 0);
-				ublk_bpf_forget_held(tag);
+				/* else queue_io_cmd_daemon comes next, in the server's task */
+				if (server || answer == UBLK_BPF_GONE)
+					ublk_bpf_forget_held(tag);
 				return answer;
 			}
 			gone = true;
@@ -461,8 +477,10 @@ static enum ublk_bpf_answer ublk_bpf_run(struct ublk_bpf_tag *tag, struct reques
  */
 void ublk_bpf_let_go(struct ublk_bpf_batch *batch)
 {
-	struct ublk_bpf_tag *tag, *next;
+	struct ublk_bpf_tag *tag, *next, *ended = NULL, **end = &ended;
+	struct io_comp_batch iob = batch->iob;
 
+	batch->iob = (struct io_comp_batch){};
 	if (batch->refs)
 		percpu_ref_put_many(&batch->backing->ref, batch->refs);
 	batch->refs = 0;
@@ -471,12 +489,20 @@ void ublk_bpf_let_go(struct ublk_bpf_batch *batch)
 	batch->sent_end = &batch->sent;
 	for (tag = batch->sent; tag; tag = next) {
 		next = tag->next_sent;
-		if (refcount_sub_and_test(2, &tag->io.ref))
-			ublk_bpf_finish(tag, &batch->iob);
+		if (!refcount_sub_and_test(2, &tag->io.ref))
+			continue;
+		*end = tag;
+		end = &tag->next_sent;
 	}
-	if (batch->iob.complete)
-		batch->iob.complete(&batch->iob);
-	batch->iob = (struct io_comp_batch){};
+	*end = NULL;
+
+	/* the end of an I/O may sleep, and come here again: the batch is not looked at any more */
+	for (tag = ended; tag; tag = next) {
+		next = tag->next_sent;
+		ublk_bpf_finish(tag, &iob);
+	}
+	if (iob.complete)
+		iob.complete(&iob);
 }
 
 static void ublk_bpf_batch_sleeps(struct irq_work *work)
@@ -490,15 +516,19 @@ static void ublk_bpf_batch_cb(struct blk_plug_cb *cb, bool from_schedule)
 	struct ublk_bpf_batch *batch = container_of(cb, struct ublk_bpf_batch, cb);
 
 	batch->armed = false;
-	if (from_schedule)
-		irq_work_queue(&batch->sleeps);
+	if (!from_schedule)
+		return;
+	batch->slept = true;
+	irq_work_queue(&batch->sleeps);
 }
 
 /* Its task may have slept: @batch is that's again. Context: the task, may sleep. */
 void ublk_bpf_sync_batch(struct ublk_bpf_batch *batch)
 {
-	if (unlikely(!batch->armed))
-		irq_work_sync(&batch->sleeps);
+	if (likely(!batch->slept))
+		return;
+	irq_work_sync(&batch->sleeps);
+	batch->slept = false;
 }
 
 /*
@@ -512,6 +542,7 @@ void ublk_bpf_start_batch(struct ublk_bpf_batch *batch, const struct request_que
 	batch->cb.data = batch;
 	init_irq_work(&batch->sleeps, ublk_bpf_batch_sleeps);
 	batch->armed = false;
+	batch->slept = false;
 	batch->here = ublk_bpf_may_send_here(current->plug, q);
 	batch->keep = true;
 	batch->refs = 0;

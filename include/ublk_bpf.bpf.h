@@ -73,6 +73,7 @@ struct ublk_bpf_hold {
 extern const struct ublksrv_io_desc *ublk_bpf_get_iod(const struct ublk_bpf_io *io) __ksym;
 extern int ublk_bpf_get_dev_id(const struct ublk_bpf_io *io) __ksym;
 extern int ublk_bpf_get_queue_id(const struct ublk_bpf_io *io) __ksym;
+/* Another one perhaps when it is asked about again after a hold, or for want of memory. */
 extern int ublk_bpf_get_io_tag(const struct ublk_bpf_io *io) __ksym;
 
 /* What the attach command gave this device. */

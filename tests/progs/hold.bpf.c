@@ -96,6 +96,9 @@ static unsigned long other(struct ublk_bpf_io *io, const struct ublksrv_io_desc 
 			return ~0UL;
 		ublk_bpf_forward(io, 0, 4096, 0, iod->start_sector << 9);
 		return CONTINUE | 4096;
+	case HOLD_LEGS:
+		ublk_bpf_forward(io, 0, bytes, 0, iod->start_sector << 9);
+		return ~0UL;
 	case HOLD_DAEMON:
 		return REDIRECT;
 	case HOLD_AGAIN:
@@ -177,6 +180,10 @@ unsigned long BPF_PROG(hold_queue, struct ublk_bpf_io *io, unsigned int off)
 	case HOLD_KEEP:
 	case HOLD_PART:
 	case HOLD_AGAIN:
+		put(mib, h, bytes);
+		return QUEUED;
+	case HOLD_LEGS:
+		ublk_bpf_hold_forward(h, 0, bytes, 1, iod->start_sector << 9);
 		put(mib, h, bytes);
 		return QUEUED;
 	case HOLD_CHAIN:

@@ -30,6 +30,9 @@ enum held {
 	HOLD_CHAIN		= 34,	/* each release_io_cmd completes the next */
 	HOLD_STEP_REDIRECT	= 35,	/* CONTINUE 4096, then REDIRECT */
 	HOLD_SENT_REDIRECT	= 36,	/* forwarded by the hold, let go, then REDIRECT */
+	HOLD_LEGS		= 38,	/* forwarded whole, held, and forwarded whole to
+					 * slot 1 by the hold, until somebody comes
+					 */
 	HOLD_AGAIN		= 37,	/* REDIRECT, held the second time until somebody
 					 * comes, then REDIRECT
 					 */

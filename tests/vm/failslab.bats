@@ -185,6 +185,33 @@ verified() {
 	dmsetup remove stuck
 }
 
+@test "flush_that_was_held_is_not_done_without_memory" {
+	local flush
+	dmsetup create stuck --table "0 262144 linear /dev/b 0"
+	ublk-bpf add prog -n 0 -o "$progs/flush.bpf.o" --ops cut_ops -f /dev/a -f /dev/mapper/stuck
+	udevadm settle
+	no_timeout
+	dmsetup suspend stuck
+	below "$(function_of mempool_alloc_noprof)"
+	fail 100 -1
+	io /dev/ublkb0 write 32M 65536 3>&- &
+	soon stat_reaches 0 fwd_worker 16
+	io /dev/ublkb0 write 64M 65536 3>&- &
+	soon stat_reaches 0 fwd_worker 18	# one I/O has one of its own
+	io /dev/ublkb0 flush 0 0 >"$BATS_TEST_TMPDIR/flush" 3>&- &
+	flush=$!
+	sleep 2
+	kill -0 $flush		# its second leg waits
+	dmsetup resume stuck
+	wait
+	echo 0 >$failslab/probability
+	is "$(cat "$BATS_TEST_TMPDIR/flush")" "ok 0"
+	is "$(stat_of 0 failed)" 0
+	ublk-bpf del -n 0
+	udevadm settle
+	dmsetup remove stuck
+}
+
 @test "io_that_cannot_be_held_is_done_at_once" {
 	ublk-bpf add null -n 0 -d 256 --delay 5s
 	udevadm settle

@@ -399,6 +399,14 @@ it_is() {
 	is "$(stat_of 0 stale)" 2
 }
 
+@test "io_whose_second_leg_is_lost_with_its_hold_is_not_done" {
+	apart SERVE 0 hold_only_ops
+	held_io HOLD_LEGS write 8192 pattern=15
+	is "$(ctrl detach 0)" ok
+	it_is "ok 8192 fwd_inline=1 fwd_bytes=8192 redirected=1 held=1 order=1"
+	holds 8192 HOLD_LEGS b 0 0
+}
+
 @test "held_io_of_a_program_that_is_gone_is_eopnotsupp" {
 	apart SERVE 0 hold_only_ops
 	held_io HOLD_KEEP write 8192

@@ -71,6 +71,24 @@ static const struct ublk_bpf_option *own_option(unsigned int number)
 	return NULL;
 }
 
+/* As argp knows it: the letter of one letter, or by its number. */
+static int key_of_option(unsigned int number)
+{
+	const char *name = own_option(number)->name;
+
+	return name[1] ? KEY_OWN + (int)number : name[0];
+}
+
+static const struct ublk_bpf_option *option_of_key(int key)
+{
+	unsigned int i;
+
+	for (i = 0; own_option(i); i++)
+		if (key_of_option(i) == key)
+			return own_option(i);
+	return NULL;
+}
+
 /* Which target's it is may not be known yet: see check_settings(). */
 static void add_setting(struct argp_state *state, struct add *add,
 			const struct ublk_bpf_option *option, const char *text)
@@ -91,12 +109,13 @@ static void check_settings(struct argp_state *state, struct add *add)
 
 	for (i = 0; i < add->service.args.nr_settings; i++) {
 		struct ublk_bpf_setting *setting = &add->service.args.settings[i];
-		const char *name = setting->option->name;
+		const char *name = setting->option->name, *dashes = name[1] ? "--" : "-";
 
 		setting->option = find_own_option(add->service.target, name);
 		if (!setting->option)
-			argp_error(state, "target %s has no option --%s", add->service.target->name, name);
-		if (!setting->option->parse(setting->text, &setting->value))
+			argp_error(state, "target %s has no option %s%s", add->service.target->name,
+				   dashes, name);
+		if (!setting->option->parse || !setting->option->parse(setting->text, &setting->value))
 			continue;
 		if (setting->option->needs)
 			argp_error(state, "--%s %s: %s", name, setting->text,
@@ -242,9 +261,9 @@ static error_t add_parse(int key, char *arg, struct argp_state *state)
 		check_usage(state, add);
 		break;
 	default:
-		if (key < KEY_OWN || !own_option(key - KEY_OWN))
+		if (!option_of_key(key))
 			return ARGP_ERR_UNKNOWN;
-		add_setting(state, add, own_option(key - KEY_OWN), arg);
+		add_setting(state, add, option_of_key(key), arg);
 	}
 	return 0;
 }
@@ -266,7 +285,7 @@ static struct argp_option *all_options(void)
 	for (i = 0; i < nr; i++) {
 		own = own_option(i);
 		options[nr_common + i] = (struct argp_option){
-			own->name, KEY_OWN + i, own->arg, 0, own->help, 4
+			own->name[1] ? own->name : NULL, key_of_option(i), own->arg, 0, own->help, 4
 		};
 	}
 	return options;

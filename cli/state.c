@@ -82,7 +82,7 @@ static struct json_object *state_json(const struct ublk_bpf_dev *dev,
 {
 	struct json_object *json = json_object_new_object();
 	struct json_object *files = json_object_new_array();
-	struct json_object *options = json_object_new_object();
+	struct json_object *options = json_object_new_array();
 	unsigned int i;
 
 	json_object_object_add(json, "version", json_object_new_int(STATE_VERSION));
@@ -109,9 +109,15 @@ static struct json_object *state_json(const struct ublk_bpf_dev *dev,
 		json_object_array_add(files, state_file_json(&file));
 	}
 	json_object_object_add(json, "files", files);
-	for (i = 0; i < args->nr_settings; i++)
-		json_object_object_add(options, args->settings[i].option->name,
-				       json_object_new_string(args->settings[i].text));
+	for (i = 0; i < args->nr_settings; i++) {
+		const struct ublk_bpf_setting *setting = &args->settings[i];
+		struct json_object *option = json_object_new_object();
+
+		json_object_object_add(option, "name", json_object_new_string(setting->option->name));
+		json_object_object_add(option, "value", setting->option->parse ?
+				       json_object_new_string(setting->text) : path_json(setting->text));
+		json_object_array_add(options, option);
+	}
 	json_object_object_add(json, "options", options);
 	return json;
 }
@@ -192,19 +198,26 @@ static int read_files(struct json_object *list, struct ublk_bpf_args *args)
 static int read_settings(struct json_object *options, const struct ublk_bpf_target *target,
 			 struct ublk_bpf_args *args)
 {
-	if (!json_object_is_type(options, json_type_object))
+	size_t nr, i;
+
+	if (!json_object_is_type(options, json_type_array))
 		return -EINVAL;
-	args->settings = calloc(json_object_object_length(options) + 1, sizeof(*args->settings));
+	nr = json_object_array_length(options);
+	args->settings = calloc(nr + 1, sizeof(*args->settings));
 	if (!args->settings)
 		return -ENOMEM;
-	json_object_object_foreach(options, name, text) {
-		struct ublk_bpf_setting *setting = &args->settings[args->nr_settings++];
+	for (i = 0; i < nr; i++) {
+		struct json_object *option = json_object_array_get_idx(options, i);
+		struct ublk_bpf_setting *setting = &args->settings[i];
+		const char *name = get_string(option, "name");
 
-		setting->option = find_own_option(target, name);
-		setting->text = json_object_get_string(text);
-		if (!setting->option || !setting->text ||
-		    setting->option->parse(setting->text, &setting->value))
+		setting->option = name ? find_own_option(target, name) : NULL;
+		setting->text = get_string(option, "value");
+		if (!setting->option || !setting->text)
 			return -EINVAL;
+		if (setting->option->parse && setting->option->parse(setting->text, &setting->value))
+			return -EINVAL;
+		args->nr_settings++;
 	}
 	return 0;
 }

@@ -187,10 +187,11 @@ int ublk_bpf_unpin(unsigned int dev_id);
 
 /**
  * struct ublk_bpf_option - an option that only one target has
- * @name:	what it is called on the command line, after --
+ * @name:	what it is called on the command line, after --; of one letter: after -
  * @arg:	what its value is called there, such as TIME
  * @help:	what it is for
- * @parse:	makes a number of the value, as ublk_bpf_parse_size() does
+ * @parse:	makes a number of the value, as ublk_bpf_parse_size() does; NULL: it is the name
+ *		of a file or folder, and the option can be given more than once
  * @needs:	what is said when it cannot, such as "a time such as 10ms is needed";
  *		NULL: that an @arg is needed
  */
@@ -255,6 +256,10 @@ struct ublk_bpf_args {
 /* The value of the option --@name; @otherwise when it was not given. */
 __u64 ublk_bpf_args_get(const struct ublk_bpf_args *args, const char *name, __u64 otherwise);
 
+/* What was given the @nr-th time, from 0 on, for the option --@name; NULL: not so often. */
+const char *ublk_bpf_args_text(const struct ublk_bpf_args *args, const char *name,
+			       unsigned int nr);
+
 /* struct ublk_bpf_target.options: what of struct ublk_bpf_args it understands */
 #define UBLK_BPF_OPT_FILE	(1U << 0)	/* needs exactly one file */
 #define UBLK_BPF_OPT_FILES	(1U << 1)	/* takes any number of files */
@@ -274,13 +279,16 @@ __u64 ublk_bpf_args_get(const struct ublk_bpf_args *args, const char *name, __u6
  *
  * @init:	open what is needed and describe the device: parameters
  *		(ublk_bpf_dev_set_size() and others, ublk_bpf_dev_params()) and
- *		backings (ublk_bpf_dev_open_backings()). Nothing exists yet; or the
- *		device does, and is to be served again: then it stays as it is.
+ *		backings (ublk_bpf_dev_open_backings(), ublk_bpf_dev_open_backing()).
+ *		Nothing exists yet; or the device does, and is to be served again: then
+ *		it stays as it is.
  * @open_program: open the BPF object and set its variables; it is loaded by the
  *		caller. Asked again when the program's id was taken by another;
  *		not for a device that is served again, whose program lives on:
  *		ublk_bpf_map_open(). NULL: a target without a program.
  * @close_program: undo @open_program, loaded or not; attached links live on.
+ * @prepare:	the program is attached, or found again, and its maps can be opened; I/O
+ *		comes next. NULL: nothing is to be done
  * @handle_io:	serve one I/O. Runs in the queue's thread; must not allocate, or
  *		wait for anything that needs this device. @buf holds the data of
  *		a write, and is to be filled by a read.
@@ -301,6 +309,7 @@ struct ublk_bpf_target {
 	int (*init)(struct ublk_bpf_dev *dev, const struct ublk_bpf_args *args);
 	int (*open_program)(struct ublk_bpf_dev *dev, struct bpf_object **obj);
 	void (*close_program)(struct ublk_bpf_dev *dev);
+	int (*prepare)(struct ublk_bpf_dev *dev);
 	int (*handle_io)(struct ublk_bpf_dev *dev, unsigned int queue, unsigned int tag,
 			 const struct ublksrv_io_desc *iod, void *buf);
 	int (*reload)(struct ublk_bpf_dev *dev);
@@ -458,6 +467,19 @@ struct ublk_bpf_backing {
  * not do, parts overlap, or there are too many.
  */
 int ublk_bpf_dev_open_backings(struct ublk_bpf_dev *dev);
+
+/**
+ * ublk_bpf_dev_open_backing() - for init: open, lock and measure one more file
+ * @dev:	it becomes its next backing; where a sentence about a failure is kept
+ * @path:	its name
+ * @read_only:	it is not written, and shared with other readers
+ *
+ * As ublk_bpf_dev_open_backings(), but all of the file is used, whatever its size is and
+ * becomes, and the device is not described.
+ *
+ * Return: as ublk_bpf_dev_open_backings().
+ */
+int ublk_bpf_dev_open_backing(struct ublk_bpf_dev *dev, const char *path, bool read_only);
 
 /* Open until after deinit. Backing @nr is one of the first ublk_bpf_dev_nr_backings(). */
 const struct ublk_bpf_backing *ublk_bpf_dev_backing(const struct ublk_bpf_dev *dev,

@@ -264,7 +264,7 @@ static int check_overlap(struct ublk_bpf_dev *dev, const struct ublk_bpf_backing
 	return 0;
 }
 
-/* Size and blocks of a file that is open, and the part of it that is used. */
+/* Size and blocks of a file that is open, and the part of it that is used; NULL: all of it. */
 int backing_measure(struct ublk_bpf_dev *dev, const struct ublk_bpf_file *file,
 		    const struct stat *st, struct ublk_bpf_backing *b)
 {
@@ -282,19 +282,22 @@ int backing_measure(struct ublk_bpf_dev *dev, const struct ublk_bpf_file *file,
 	if (!is_power_of_2(b->physical_block) || b->physical_block > MAX_PHYSICAL_BLOCK ||
 	    b->physical_block < b->logical_block)
 		b->physical_block = b->logical_block;
-	return choose_part(dev, file, whole, b);
+	if (file)
+		return choose_part(dev, file, whole, b);
+	b->bytes = whole;
+	return 0;
 }
 
-static int open_backing(struct ublk_bpf_dev *dev, const struct ublk_bpf_file *file)
+static int open_backing(struct ublk_bpf_dev *dev, const char *path,
+			const struct ublk_bpf_file *file, bool read_only)
 {
-	bool read_only = dev->args->read_only;
 	struct ublk_bpf_backing b = {};
 	struct stat st;
 	int ret;
 
 	b.fd = dev->recovering && (dev->info.flags & UBLK_F_BPF) ?
 	       take_back(dev, dev->nr_backings, &st) :
-	       backing_claim(dev, file->path, read_only, &st);
+	       backing_claim(dev, path, read_only, &st);
 	if (b.fd < 0)
 		return b.fd;
 	ret = backing_measure(dev, file, &st, &b);
@@ -350,7 +353,7 @@ int ublk_bpf_dev_open_backings(struct ublk_bpf_dev *dev)
 		return ublk_bpf_dev_fail(dev, -EINVAL, "more than %u backings; name fewer files",
 					 UBLK_BPF_MAX_SLOTS);
 	for (i = 0; i < args->nr_files; i++) {
-		ret = open_backing(dev, &args->files[i]);
+		ret = open_backing(dev, args->files[i].path, &args->files[i], args->read_only);
 		if (!ret)
 			continue;
 		snprintf(why, sizeof(why), "%s", dev->error);
@@ -360,6 +363,14 @@ int ublk_bpf_dev_open_backings(struct ublk_bpf_dev *dev)
 	if (args->nr_files)
 		stack_limits(dev);
 	return 0;
+}
+
+int ublk_bpf_dev_open_backing(struct ublk_bpf_dev *dev, const char *path, bool read_only)
+{
+	if (dev->nr_backings == UBLK_BPF_MAX_SLOTS)
+		return ublk_bpf_dev_fail(dev, -EINVAL, "it would be one of more than %u files",
+					 UBLK_BPF_MAX_SLOTS);
+	return open_backing(dev, path, NULL, read_only);
 }
 
 void backings_close(struct ublk_bpf_dev *dev)

@@ -60,6 +60,17 @@ __u64 ublk_bpf_args_get(const struct ublk_bpf_args *args, const char *name, __u6
 	return otherwise;
 }
 
+const char *ublk_bpf_args_text(const struct ublk_bpf_args *args, const char *name,
+			       unsigned int nr)
+{
+	unsigned int i;
+
+	for (i = 0; i < args->nr_settings; i++)
+		if (!strcmp(args->settings[i].option->name, name) && !nr--)
+			return args->settings[i].text;
+	return NULL;
+}
+
 unsigned int ublk_bpf_dev_nr_queues(const struct ublk_bpf_dev *dev)
 {
 	return dev->info.nr_hw_queues;
@@ -274,8 +285,10 @@ static void dev_block_signals(struct ublk_bpf_dev *dev, sigset_t *set)
 static int dev_run_queues(struct ublk_bpf_dev *dev)
 {
 	unsigned int i;
-	int ret;
+	int ret = dev->target->prepare ? dev->target->prepare(dev) : 0;
 
+	if (ret)
+		return ret;
 	dev->ended_fd = eventfd(0, EFD_CLOEXEC);
 	dev->nr_queues = dev->info.nr_hw_queues;	/* at most one a CPU */
 	dev->queues = calloc(dev->nr_queues, sizeof(*dev->queues));

@@ -133,6 +133,8 @@ static void queue_one(struct queue *q, const struct io_uring_cqe *cqe)
 	res = dev->target->handle_io(dev, q->id, tag, &q->descs[tag], tag_buf(q, tag));
 	pthread_mutex_unlock(&q->handling);
 	queue_cmd(q, tag, UBLK_U_IO_COMMIT_AND_FETCH_REQ, res);
+	if (res == -EAGAIN)	/* its target may have to wait until the program was asked */
+		io_uring_submit(&q->ring);
 }
 
 static void queue_serve(struct queue *q)

@@ -48,7 +48,7 @@ $(O)/tests-unit/%: tests/unit/%.c $(UNIT_PARTS) $(U)/libublk-bpf.a
 	$(msg) CC $<
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(USER_CPPFLAGS) -I. $(USER_CFLAGS) $(SANITIZE) -MT $@ -o $@ $< $(UNIT_PARTS) \
-		$(U)/libublk-bpf.a -lcmocka $(USER_LIBS) -lz -lzstd
+		$(U)/libublk-bpf.a -lcmocka $(USER_LIBS)
 
 $(O)/tests-tools/qcow2: tests/tools/qcow2.c $(UNIT_PARTS)
 	$(msg) CC $<

@@ -3,7 +3,7 @@
 # sets O, Q and msg. All output goes to $(O)/user.
 
 # The one list to add a target to; its files are in targets/NAME.
-TARGETS := null loop linear stripe ram prog
+TARGETS := null loop linear stripe ram qcow2 prog
 
 VERSION := $(shell sed -n 's/^.define UBLK_BPF_VERSION.*"\(.*\)"/\1/p' include/ublk_bpf.h)
 SONAME  := libublk-bpf.so.0
@@ -15,7 +15,7 @@ CLANG ?= clang
 USER_CPPFLAGS := -D_GNU_SOURCE -Iinclude -Iinclude/uapi -Ilib -MMD -MP
 USER_CFLAGS   := -O2 -g -std=gnu11 -Wall -Wextra -Werror -Wno-unused-parameter \
 		 -Wno-missing-field-initializers -fPIC -pthread $(CFLAGS)
-USER_LIBS     := -luring -lbpf -ljson-c
+USER_LIBS     := -luring -lbpf -ljson-c -lz -lzstd
 # The programs depend on no running kernel: fixed user ABI headers and BTF.
 BPF_CFLAGS    := -target bpf -D__TARGET_ARCH_x86 -O2 -g -Wall -Werror -Iinclude -Iinclude/uapi \
 		 -I/usr/include/x86_64-linux-gnu -MMD -MP
@@ -27,6 +27,7 @@ BPF_OBJS  := $(foreach t,$(TARGETS),$(if $(wildcard targets/$(t)/$(t).bpf.c),$(U
 SKELETONS := $(BPF_OBJS:.bpf.o=.skel.h)
 # What a target has beside its program and its server: pure code, which unit tests run.
 PARTS     := $(filter-out %.bpf.c $(foreach t,$(TARGETS),targets/$(t)/$(t).c),$(wildcard targets/*/*.c))
+PART_OBJS := $(PARTS:%.c=$(U)/%.o)
 
 USER_ALL := $(U)/ublk-bpf $(U)/libublk-bpf.a $(U)/libublk-bpf.so $(BPF_OBJS) $(SKELETONS) \
 	    $(U)/ublk-bpf.pc $(U)/ublk-bpf.8
@@ -58,6 +59,11 @@ $(U)/targets/$(1).o: targets/$(1)/$(1).c $(filter %/$(1).skel.h,$(SKELETONS))
 endef
 $(foreach t,$(TARGETS),$(eval $(call target_rules,$(t))))
 
+$(PART_OBJS): $(U)/%.o: %.c
+	$(msg) CC $<
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(USER_CPPFLAGS) $(USER_CFLAGS) -c -o $@ $<
+
 # Through a temporary file: bpftool leaves an empty one when it fails.
 $(U)/targets/%.skel.h: $(U)/targets/%.bpf.o
 	$(msg) SKEL $@
@@ -74,7 +80,7 @@ $(U)/libublk-bpf.so: $(LIB_OBJS) lib/ublk-bpf.map
 	$(Q)$(CC) -shared -pthread -Wl,-soname,$(SONAME) -Wl,--version-script=lib/ublk-bpf.map \
 		-Wl,-z,defs $(LDFLAGS) -o $@ $(LIB_OBJS) -luring -lbpf
 
-$(U)/ublk-bpf: $(CLI_OBJS) $(TGT_OBJS) $(U)/libublk-bpf.a
+$(U)/ublk-bpf: $(CLI_OBJS) $(TGT_OBJS) $(PART_OBJS) $(U)/libublk-bpf.a
 	$(msg) LD $@
 	$(Q)$(CC) -pthread $(LDFLAGS) -o $@ $^ $(USER_LIBS)
 
@@ -121,4 +127,4 @@ uninstall-user:
 		$(DESTDIR)$(includedir)/ublk_bpf_return.h $(DESTDIR)$(includedir)/linux/ublk_bpf.h \
 		$(DESTDIR)$(libdir)/pkgconfig/ublk-bpf.pc $(DESTDIR)$(mandir)/man8/ublk-bpf.8
 
--include $(LIB_OBJS:.o=.d) $(CLI_OBJS:.o=.d) $(TGT_OBJS:.o=.d) $(BPF_OBJS:.o=.d)
+-include $(LIB_OBJS:.o=.d) $(CLI_OBJS:.o=.d) $(TGT_OBJS:.o=.d) $(PART_OBJS:.o=.d) $(BPF_OBJS:.o=.d)

@@ -7,6 +7,7 @@
 #ifndef TARGET_QCOW2_BLK_H
 #define TARGET_QCOW2_BLK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <linux/types.h>
 

@@ -58,7 +58,7 @@ clusters="512 4k 64k 2M"
 			empty compat="$version",cluster_size="$cluster"
 			operated
 			over_a_file compat="$version",cluster_size="$cluster"
-			operated base
+			operated
 		done
 	done
 }
@@ -67,7 +67,7 @@ clusters="512 4k 64k 2M"
 	for cluster in $clusters; do
 		for bits in 1 2 4 8 32 64; do
 			over_a_file cluster_size="$cluster",refcount_bits="$bits"
-			operated base
+			operated
 		done
 	done
 }
@@ -89,7 +89,7 @@ clusters="512 4k 64k 2M"
 		operated_beside_a_snapshot
 	done
 	over_a_file compat=0.10
-	operated_beside_a_snapshot base
+	operated_beside_a_snapshot
 }
 
 @test "qcow2_that_was_preallocated" {
@@ -104,7 +104,7 @@ clusters="512 4k 64k 2M"
 		empty cluster_size="$cluster",extended_l2=on
 		operated
 		over_a_file cluster_size="$cluster",extended_l2=on
-		operated base
+		operated
 		full cluster_size="$cluster",extended_l2=on -c
 		operated_beside_a_snapshot
 		empty cluster_size="$cluster",extended_l2=on,preallocation=metadata
@@ -114,10 +114,10 @@ clusters="512 4k 64k 2M"
 
 @test "qcow2_with_a_data_file" {
 	empty data_file=data
-	operated - data
+	operated data
 	over_a_file data_file=data
-	operated base data
+	operated data
 	empty data_file=data,data_file_raw=on
-	operated - data
+	operated data
 	qemu-img compare -f raw -F raw data model
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * qcow2 IMAGE MODEL OPERATIONS [BACKING|- [DATA]]
+ * qcow2 IMAGE MODEL OPERATIONS [DATA]
  *
  * Does random operations on the disk in IMAGE, and the same on MODEL, a raw file of that
- * size. BACKING is a raw file that IMAGE lies over, DATA its data file. Prints the seed,
+ * size. DATA is its data file. Prints the seed,
  * which is $SEED if there is one. Nothing of it but the engine of targets/qcow2 is qcow2.
  */
 #include <errno.h>
@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#include "targets/qcow2/chain.h"
 #include "targets/qcow2/image.h"
 
 #define TABLES		4
@@ -58,11 +59,12 @@ static int file_write(struct qcow2_blk *blk, const void *from, __u64 pos, size_t
 	return 0;
 }
 
-static int file_discard(struct qcow2_blk *blk, __u64 pos, __u64 bytes)
+static void file_discard(struct qcow2_blk *blk, __u64 pos, __u64 bytes)
 {
 	const struct file *file = (struct file *)blk;
 
-	return fallocate(file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, pos, bytes) ? -errno : 0;
+	if (fallocate(file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, pos, bytes))
+		die("fallocate", strerror(errno));
 }
 
 static int file_flush(struct qcow2_blk *blk)
@@ -126,9 +128,11 @@ static int operate(struct qcow2_image *image, struct qcow2_blk *model, __u8 *buf
 
 int main(int argc, char **argv)
 {
-	struct file image_file, model_file, backing_file, data_file;
-	struct qcow2_blk *blk, *model, *backing = NULL, *data = NULL;
-	static __u8 header[1 << QCOW2_MAX_CLUSTER_BITS], buffer[MOST_SECTORS * 512];
+	struct file image_file, model_file, data_file;
+	struct qcow2_blk *blk, *model, *data = NULL;
+	const struct qcow2_trust trust = {};
+	struct qcow2_chain *chain;
+	static __u8 buffer[MOST_SECTORS * 512];
 	const char *given = getenv("SEED");
 	struct qcow2_memory memory = { .nr = TABLES };
 	struct qcow2_layout layout;
@@ -137,25 +141,23 @@ int main(int argc, char **argv)
 	int operations, ret = 0;
 
 	if (argc < 4) {
-		fprintf(stderr, "qcow2 IMAGE MODEL OPERATIONS [BACKING|- [DATA]]\n");
+		fprintf(stderr, "qcow2 IMAGE MODEL OPERATIONS [DATA]\n");
 		return 2;
 	}
 	seed = given ? strtoul(given, NULL, 0) : (unsigned long)time(NULL) ^ getpid();
 	printf("seed %u\n", seed);
 	blk = file_open(&image_file, argv[1]);
 	model = file_open(&model_file, argv[2]);
-	if (argc > 4 && strcmp(argv[4], "-"))
-		backing = file_open(&backing_file, argv[4]);
-	if (argc > 5)
-		data = file_open(&data_file, argv[5]);
+	if (argc > 4)
+		data = file_open(&data_file, argv[4]);
 
-	blk->read(blk, header, 0, sizeof(header));
-	if (qcow2_parse_header(header, sizeof(header), &layout, &why))
+	if (qcow2_read_header(blk, &layout, &why) ||
+	    qcow2_chain_open(&chain, image_file.fd, argv[1], blk, &layout, &trust, &why))
 		die(argv[1], why.text);
 	memory.index = calloc(layout.l1.bytes / 8, sizeof(*memory.index));
 	memory.users = calloc(TABLES, sizeof(*memory.users));
 	memory.bytes = calloc(TABLES, qcow2_cluster_size(&layout));
-	if (qcow2_image_open(&image, blk, data, backing, &layout, &memory, &why))
+	if (qcow2_image_open(&image, blk, data, qcow2_chain_blk(chain), &layout, &memory, &why))
 		die(argv[1], why.text);
 	for (operations = atoi(argv[3]); !ret && operations; operations--)
 		ret = operate(&image, model, buffer);
@@ -164,6 +166,7 @@ int main(int argc, char **argv)
 	ret = qcow2_image_close(&image);
 	if (ret)
 		die("close", strerror(-ret));
+	qcow2_chain_close(chain);
 	free(memory.index);
 	free(memory.users);
 	free(memory.bytes);

@@ -1,0 +1,493 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * qcow2, server half: the metadata, and all I/O that the mapping in memory has no place for.
+ * One thread a queue; the engine is used by one of them at a time.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <bpf/libbpf.h>
+#include "ublk_bpf.h"
+#include "chain.h"
+#include "file.h"
+#include "image.h"
+#include "lock.h"
+#include "qcow2.h"
+#include "qcow2.skel.h"
+
+#define DEFAULT_CACHE	(32U << 20)
+#define MIN_TABLES	4
+#define MAX_CLEAR_BYTES	(1U << 30)
+
+/* Memory that the program sees, or that only we have; @bytes 0: none. */
+struct shared_map {
+	void *at;
+	size_t bytes;
+};
+
+enum { MAP_INDEX, MAP_USERS, MAP_TAGS, MAP_WORDS, MAP_SHARED_DATA, NR_MAPS };
+
+struct device {
+	struct qcow2_bpf *skel;
+	struct qcow2_file file, data;
+	struct qcow2_chain *chain;
+	struct qcow2_layout layout;
+	__u64 cache;		/* bytes */
+	struct qcow2_memory memory;
+	struct shared_map maps[NR_MAPS];
+	struct qcow2_geometry geometry;
+	__u32 *tags;
+	struct qcow2_shared *shared;
+	unsigned int depth;
+	pthread_mutex_t lock;	/* of all below */
+	struct qcow2_image image;
+	bool is_open;
+};
+
+static struct device *device_of(const struct ublk_bpf_dev *dev)
+{
+	return ublk_bpf_dev_priv(dev);
+}
+
+/* The largest power of two of sectors that is within one L2 table and has few clusters. */
+static unsigned int chunk_sectors(const struct qcow2_layout *layout)
+{
+	__u64 most = QCOW2_MAX_IO_CLUSTERS * qcow2_cluster_size(layout);
+	__u64 reach = 1ULL << qcow2_l2_reach_bits(layout);
+
+	return (most < reach ? most : reach) >> 9;
+}
+
+static int describe(struct ublk_bpf_dev *dev, struct device *device)
+{
+	struct ublk_params *params = ublk_bpf_dev_params(dev);
+	__u64 cluster = qcow2_cluster_size(&device->layout);
+	unsigned int logical = 512, physical = 4096, i;
+
+	for (i = 0; i < ublk_bpf_dev_nr_backings(dev); i++) {
+		const struct ublk_bpf_backing *backing = ublk_bpf_dev_backing(dev, i);
+
+		logical = backing->logical_block > logical ? backing->logical_block : logical;
+		physical = backing->physical_block > physical ? backing->physical_block : physical;
+	}
+	if (cluster < logical || device->layout.size % logical)
+		return ublk_bpf_dev_fail(dev, -EINVAL,
+			"direct I/O on it needs blocks of %u bytes, its clusters of %llu or its disk of %llu are none; put it on another file system",
+			logical, cluster, device->layout.size);
+	if (!device->layout.size)
+		return ublk_bpf_dev_fail(dev, -EINVAL, "its disk has no bytes; qemu-img resize gives it some");
+	ublk_bpf_dev_set_block_size(dev, logical, physical);
+	ublk_bpf_dev_set_size(dev, device->layout.size);
+	params->basic.chunk_sectors = chunk_sectors(&device->layout);
+	params->basic.attrs |= UBLK_ATTR_VOLATILE_CACHE | UBLK_ATTR_FUA;
+	params->types |= UBLK_PARAM_TYPE_DISCARD;
+	params->discard.discard_granularity = cluster;
+	params->discard.max_discard_sectors = MAX_CLEAR_BYTES >> 9;
+	params->discard.max_write_zeroes_sectors = MAX_CLEAR_BYTES >> 9;
+	params->discard.max_discard_segments = 1;
+	device->geometry = (struct qcow2_geometry){
+		.cluster_bits	= device->layout.cluster_bits,
+		.entry_words	= device->layout.entry_bits == 4 ? 2 : 1,
+		.data_slot	= device->data.bounce ? QCOW2_DATA_SLOT : QCOW2_SLOT,
+		.own_data	= !!device->data.bounce,
+	};
+	return 0;
+}
+
+/* Nobody else may use the image, or a file of its, as we do. */
+static int lock(struct ublk_bpf_dev *dev, int fd, bool read_only)
+{
+	int ret = qcow2_lock(fd, !read_only);
+
+	if (ret == -EAGAIN)
+		return ublk_bpf_dev_fail(dev, ret, read_only ?
+			"somebody writes it, such as QEMU; end that use" :
+			"it is in use, such as by QEMU; end that use, or share it among readers with -r");
+	return ret ? ublk_bpf_dev_fail(dev, ret, "it cannot be locked: %s", strerror(-ret)) : 0;
+}
+
+/* Open, lock and measure what is backing @nr of the device. */
+static int open_file(struct ublk_bpf_dev *dev, struct qcow2_file *file, unsigned int nr,
+		     const char *path)
+{
+	bool read_only = ublk_bpf_dev_args(dev)->read_only;
+	const struct ublk_bpf_backing *backing;
+	int ret = ublk_bpf_dev_open_backing(dev, path, read_only);
+
+	if (ret)
+		return ret;
+	backing = ublk_bpf_dev_backing(dev, nr);
+	ret = lock(dev, backing->fd, read_only);
+	return ret ?: qcow2_file_init(file, backing->fd, backing->logical_block, backing->is_block);
+}
+
+static int open_data(struct ublk_bpf_dev *dev, struct device *device,
+		     const struct qcow2_trust *trust, const char *path)
+{
+	struct qcow2_why why;
+	char link[32];
+	int found, ret;
+
+	if (!(device->layout.incompatible & QCOW2_INCOMPAT_DATA_FILE))
+		return 0;
+	found = qcow2_find_data(&device->file.blk, path, &device->layout, trust, &why);
+	if (found < 0)
+		return ublk_bpf_dev_fail(dev, found, "%s", why.text);
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", found);
+	ret = open_file(dev, &device->data, QCOW2_DATA_SLOT, link);
+	if (ret) {
+		snprintf(why.text, sizeof(why.text), "%s", ublk_bpf_dev_error(dev));
+		ublk_bpf_dev_fail(dev, ret, "its data file: %s", why.text);
+	}
+	close(found);
+	return ret;
+}
+
+/* The texts of an option that may be repeated. */
+static const char **texts_of(const struct ublk_bpf_args *args, const char *name, unsigned int *nr)
+{
+	const char **texts;
+
+	for (*nr = 0; ublk_bpf_args_text(args, name, *nr); ++*nr)
+		;
+	texts = calloc(*nr + 1, sizeof(*texts));
+	for (unsigned int i = 0; texts && i < *nr; i++)
+		texts[i] = ublk_bpf_args_text(args, name, i);
+	return texts;
+}
+
+/* What the image consists of beside itself. */
+static int open_others(struct ublk_bpf_dev *dev, struct device *device, const char *path)
+{
+	const struct ublk_bpf_args *args = ublk_bpf_dev_args(dev);
+	struct qcow2_trust trust = {};
+	struct qcow2_why why;
+	int ret = -ENOMEM;
+
+	trust.files = texts_of(args, "b", &trust.nr_files);
+	trust.folders = texts_of(args, "allow", &trust.nr_folders);
+	if (!trust.files || !trust.folders)
+		goto free;
+	ret = open_data(dev, device, &trust, path);
+	if (ret)
+		goto free;
+	ret = qcow2_chain_open(&device->chain, device->file.fd, path, &device->file.blk,
+			       &device->layout, &trust, &why);
+	if (ret)
+		ublk_bpf_dev_fail(dev, ret, "%s", ret == -ENOMEM ? strerror(ENOMEM) : why.text);
+free:
+	free(trust.files);
+	free(trust.folders);
+	return ret;
+}
+
+static int qcow2_init(struct ublk_bpf_dev *dev, const struct ublk_bpf_args *args)
+{
+	struct device *device = calloc(1, sizeof(*device));
+	const char *path = args->files[0].path;
+	struct qcow2_why why;
+	int ret;
+
+	if (!device)
+		return -ENOMEM;
+	ublk_bpf_dev_set_priv(dev, device);
+	pthread_mutex_init(&device->lock, NULL);
+	device->cache = ublk_bpf_args_get(args, "cache", DEFAULT_CACHE);
+	if (args->files[0].start || args->files[0].bytes)
+		return ublk_bpf_dev_fail(dev, -EINVAL,
+			"an image is used as a whole; leave out start and length");
+	ret = open_file(dev, &device->file, QCOW2_SLOT, path);
+	if (ret)
+		return ret;
+	ret = qcow2_read_header(&device->file.blk, &device->layout, &why);
+	if (ret)
+		return ublk_bpf_dev_fail(dev, ret, "%s", ret == -ENOMEM ? strerror(ENOMEM) : why.text);
+	ret = open_others(dev, device, path);
+	return ret ?: describe(dev, device);
+}
+
+/* L2 tables that are kept in memory. */
+static __u32 nr_tables(const struct device *device)
+{
+	__u64 nr = device->cache >> device->layout.cluster_bits, l1 = device->layout.l1.bytes / 8;
+
+	/* as many as there can be, and one that is made */
+	if (nr > l1 + 1)
+		nr = l1 + 1;
+	return nr < MIN_TABLES ? MIN_TABLES : nr;
+}
+
+/* Bytes of each of the maps, with a program or without. */
+static size_t map_bytes(const struct ublk_bpf_dev *dev, const struct device *device, unsigned int map)
+{
+	__u64 tags = (__u64)ublk_bpf_dev_nr_queues(dev) * ublk_bpf_dev_depth(dev);
+
+	switch (map) {
+	case MAP_INDEX:
+		return (device->layout.l1.bytes / 8 + 1) / 2 * sizeof(__u64);
+	case MAP_USERS:
+		return (nr_tables(device) + 1) / 2 * sizeof(__u64);
+	case MAP_TAGS:
+		return (tags + 1) / 2 * sizeof(__u64);
+	case MAP_WORDS:
+		return (size_t)nr_tables(device) << device->layout.cluster_bits;
+	default:
+		return sizeof(struct qcow2_shared);
+	}
+}
+
+static const char *const map_names[NR_MAPS] = {
+	[MAP_INDEX]	  = "qcow2_index",
+	[MAP_USERS]	  = "qcow2_users",
+	[MAP_TAGS]	  = "qcow2_tags",
+	[MAP_WORDS]	  = "qcow2_words",
+	[MAP_SHARED_DATA] = ".data.qcow2",
+};
+
+static int qcow2_open_program(struct ublk_bpf_dev *dev, struct bpf_object **obj)
+{
+	struct device *device = device_of(dev);
+	struct qcow2_bpf *skel = qcow2_bpf__open();
+	struct bpf_map *map;
+	unsigned int i;
+	int ret = 0;
+
+	if (!skel)
+		return -errno;
+	device->skel = skel;
+	skel->rodata->geometry = device->geometry;
+	skel->rodata->qcow2_depth = ublk_bpf_dev_depth(dev);
+	for (i = 0; !ret && i < MAP_SHARED_DATA; i++) {
+		map = bpf_object__find_map_by_name(skel->obj, map_names[i]);
+		ret = bpf_map__set_max_entries(map, map_bytes(dev, device, i) / sizeof(__u64));
+	}
+	*obj = skel->obj;
+	return ret;
+}
+
+static void qcow2_close_program(struct ublk_bpf_dev *dev)
+{
+	struct device *device = device_of(dev);
+
+	if (device && device->skel)
+		qcow2_bpf__destroy(device->skel);
+	if (device)
+		device->skel = NULL;
+}
+
+/* The memory of one of the program's maps, or, without a program, as much of our own. */
+static int map_memory(struct ublk_bpf_dev *dev, struct device *device, unsigned int nr)
+{
+	struct shared_map *map = &device->maps[nr];
+	int flags = MAP_SHARED, fd = -1;
+
+	map->bytes = map_bytes(dev, device, nr);
+	if (ublk_bpf_dev_args(dev)->server) {
+		flags |= MAP_ANONYMOUS;
+	} else {
+		fd = ublk_bpf_map_open(ublk_bpf_dev_id(dev), map_names[nr]);
+		if (fd < 0)
+			return ublk_bpf_dev_fail(dev, fd, "its map %s is not there: %s", map_names[nr],
+						 strerror(-fd));
+	}
+	map->at = mmap(NULL, map->bytes, PROT_READ | PROT_WRITE, flags, fd, 0);
+	if (fd >= 0)
+		close(fd);
+	if (map->at != MAP_FAILED)
+		return 0;
+	map->bytes = 0;
+	return ublk_bpf_dev_fail(dev, -errno, "no memory for its map %s: %s", map_names[nr],
+				 strerror(errno));
+}
+
+/* What the program may know of the image, after something was done to it. */
+static void tell_program(struct device *device)
+{
+	__u64 mask = qcow2_cluster_size(&device->layout) - 1;
+	__u64 end = (device->image.data->size(device->image.data) + mask) & ~mask;
+
+	if (end > device->shared->end)
+		__atomic_store_n(&device->shared->end, end, __ATOMIC_RELEASE);
+	__atomic_store_n(&device->shared->dirty,
+			 device->image.tables.mapped || device->image.tables.failed, __ATOMIC_SEQ_CST);
+}
+
+static int qcow2_prepare(struct ublk_bpf_dev *dev)
+{
+	struct device *device = device_of(dev);
+	struct qcow2_why why;
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 0; !ret && i < NR_MAPS; i++)
+		ret = map_memory(dev, device, i);
+	if (ret)
+		return ret;
+	device->memory = (struct qcow2_memory){
+		.index	= device->maps[MAP_INDEX].at,
+		.users	= device->maps[MAP_USERS].at,
+		.bytes	= device->maps[MAP_WORDS].at,
+		.nr	= nr_tables(device),
+	};
+	device->tags = device->maps[MAP_TAGS].at;
+	device->shared = device->maps[MAP_SHARED_DATA].at;
+	device->depth = ublk_bpf_dev_depth(dev);
+	ret = qcow2_image_open(&device->image, &device->file.blk,
+			       device->data.bounce ? &device->data.blk : NULL,
+			       qcow2_chain_blk(device->chain), &device->layout, &device->memory, &why);
+	if (ret)
+		return ublk_bpf_dev_fail(dev, ret, "%s", ret == -EINVAL ? why.text : strerror(-ret));
+	device->is_open = true;
+	tell_program(device);
+	return 0;
+}
+
+/*
+ * Is all of an I/O in place, by a table that is in memory? Then its tag uses that.
+ * Called with device->lock.
+ */
+static bool give_back(struct device *device, const struct ublksrv_io_desc *iod, __u32 *tag)
+{
+	const struct qcow2_geometry *geometry = &device->geometry;
+	__u64 pos = iod->start_sector << 9, end = pos + ((__u64)iod->nr_sectors << 9), size, entry, bitmap;
+	__u32 l1 = qcow2_map_l1(geometry, pos), bytes;
+	struct qcow2_table *table;
+
+	if (iod->op_flags & UBLK_IO_F_FUA ||
+	    qcow2_tables_get(&device->image.tables, l1, &table) || !table)
+		return false;
+	for (size = qcow2_cluster_size(&device->layout); pos < end; pos += bytes) {
+		bytes = size - (pos & (size - 1));
+		if (bytes > end - pos)
+			bytes = end - pos;
+		entry = qcow2_table_entry(&device->image.tables, table,
+					  qcow2_map_word(geometry, pos) / geometry->entry_words, &bitmap);
+		if (qcow2_map_place(geometry, device->shared->end, entry, bitmap, pos, bytes,
+				    ublksrv_get_op(iod) == UBLK_IO_OP_WRITE) == ~0ULL)
+			return false;
+	}
+	__atomic_fetch_add(&device->memory.users[table->nr], 1, __ATOMIC_SEQ_CST);
+	__atomic_store_n(tag, (table->nr + 1) | QCOW2_GIVEN, __ATOMIC_SEQ_CST);
+	return true;
+}
+
+/*
+ * Wait until the program has taken what was given back to it: that needs the tables as they
+ * are. Their threads do no more than tell the driver, so it is not long. Called with
+ * device->lock, so that nothing more is given.
+ */
+static void wait_for_given(struct ublk_bpf_dev *dev, struct device *device)
+{
+	unsigned int nr = ublk_bpf_dev_nr_queues(dev) * device->depth, i;
+
+	for (i = 0; i < nr; i++)
+		while (__atomic_load_n(&device->tags[i], __ATOMIC_SEQ_CST) & QCOW2_GIVEN)
+			usleep(10);
+}
+
+/* Whole clusters only: what is left of others stays. */
+static int discard(struct device *device, __u64 pos, __u64 bytes)
+{
+	__u64 size = qcow2_cluster_size(&device->layout), end = pos + bytes;
+	__u64 from = (pos + size - 1) & ~(size - 1), to = end & ~(size - 1);
+
+	if (end == device->layout.size)
+		to = end;
+	return from < to ? qcow2_image_zero(&device->image, from, to - from, true) : 0;
+}
+
+static int serve(struct ublk_bpf_dev *dev, struct device *device,
+		 const struct ublksrv_io_desc *iod, void *buf)
+{
+	__u64 pos = iod->start_sector << 9, bytes = (__u64)iod->nr_sectors << 9;
+	int ret;
+
+	switch (ublksrv_get_op(iod)) {
+	case UBLK_IO_OP_READ:
+		return qcow2_image_read(&device->image, buf, pos, bytes);
+	case UBLK_IO_OP_WRITE:
+		ret = qcow2_image_write(&device->image, buf, pos, bytes);
+		break;
+	case UBLK_IO_OP_FLUSH:
+		return qcow2_image_flush(&device->image);
+	case UBLK_IO_OP_DISCARD:
+		wait_for_given(dev, device);
+		return discard(device, pos, bytes);
+	case UBLK_IO_OP_WRITE_ZEROES:
+		wait_for_given(dev, device);
+		ret = qcow2_image_zero(&device->image, pos, bytes,
+				       !(iod->op_flags & UBLK_IO_F_NOUNMAP));
+		break;
+	default:
+		return -EOPNOTSUPP;
+	}
+	if (!ret && iod->op_flags & UBLK_IO_F_FUA)
+		ret = qcow2_image_flush(&device->image);
+	return ret;
+}
+
+static int qcow2_handle_io(struct ublk_bpf_dev *dev, unsigned int queue, unsigned int nr,
+			   const struct ublksrv_io_desc *iod, void *buf)
+{
+	struct device *device = device_of(dev);
+	__u32 *tag = &device->tags[queue * device->depth + nr];
+	bool wanted = __atomic_exchange_n(tag, 0, __ATOMIC_SEQ_CST) == QCOW2_WANTED;
+	unsigned int op = ublksrv_get_op(iod);
+	int ret;
+
+	pthread_mutex_lock(&device->lock);
+	if (wanted && (op == UBLK_IO_OP_READ || op == UBLK_IO_OP_WRITE) &&
+	    give_back(device, iod, tag)) {
+		ret = -EAGAIN;
+	} else {
+		ret = serve(dev, device, iod, buf);
+		tell_program(device);
+	}
+	pthread_mutex_unlock(&device->lock);
+	return ret ?: (int)(iod->nr_sectors << 9);
+}
+
+static void qcow2_deinit(struct ublk_bpf_dev *dev)
+{
+	struct device *device = device_of(dev);
+	unsigned int i;
+
+	if (!device)
+		return;
+	if (device->is_open)
+		qcow2_image_close(&device->image);
+	for (i = 0; i < NR_MAPS; i++)
+		if (device->maps[i].bytes)
+			munmap(device->maps[i].at, device->maps[i].bytes);
+	qcow2_chain_close(device->chain);
+	qcow2_file_free(&device->file);
+	qcow2_file_free(&device->data);
+	pthread_mutex_destroy(&device->lock);
+	free(device);
+	ublk_bpf_dev_set_priv(dev, NULL);
+}
+
+static const struct ublk_bpf_option qcow2_options[] = {
+	{ "b", "FILE", "a file that the image, or one below it, may lie over, wherever it is (qcow2)" },
+	{ "allow", "DIR", "they may lie over what is in DIR, or below (qcow2)" },
+	{ "cache", "SIZE", "bytes of the mapping that are in memory; default 32M (qcow2)",
+	  ublk_bpf_parse_size, "a size such as 32M is needed: a number, and k, M, G, T or nothing" },
+	{}
+};
+
+const struct ublk_bpf_target target_qcow2 = {
+	.name		= "qcow2",
+	.help		= "the disk in a qcow2 image (-f)",
+	.options	= UBLK_BPF_OPT_FILE | UBLK_BPF_OPT_READ_ONLY | UBLK_BPF_OPT_SERVER |
+			  UBLK_BPF_OPT_FALLBACK,
+	.own_options	= qcow2_options,
+	.init		= qcow2_init,
+	.open_program	= qcow2_open_program,
+	.close_program	= qcow2_close_program,
+	.prepare	= qcow2_prepare,
+	.handle_io	= qcow2_handle_io,
+	.deinit		= qcow2_deinit,
+};

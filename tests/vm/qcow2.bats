@@ -20,11 +20,23 @@ teardown() {
 	return $status
 }
 
+ctrl() { "$CHECKOUT/$tools/ctrl" "$@"; }
+of() { ctrl stats 0 print="$1"; }
+
 # An image of 64 MB with options $1.
 image() { qemu-img create -q -f qcow2 -o "$1" image 64M; }
 
+random() { head -c "$2" /dev/urandom >"$1"; }
+
 # Device 0 of it.
 device() { is "$(ublk-bpf add qcow2 -n 0 -f image "$@")" /dev/ublkb0; }
+
+# What add says when it refuses, as a regular expression.
+refused() {
+	run ublk-bpf add qcow2 -n 0 -f image "${@:2}"
+	is "$status" 1
+	has "$output" "^ublk-bpf: cannot add qcow2 over image: .*$1"
+}
 
 # Without the device, QEMU finds nothing wrong with the image.
 clean() {
@@ -36,10 +48,18 @@ clean() {
 compared() {
 	seeded
 	"$CHECKOUT/$tools/compare" /dev/ublkb0 seed="$SEED" "$@"
-	is "$("$CHECKOUT/$tools/ctrl" stats 0 print=failed)" 0
+	is "$(of failed)" 0
 	dd if=/dev/ublkb0 of=disk bs=1M iflag=direct status=none
 	clean
 	qemu-img compare -f qcow2 -F raw image disk
+}
+
+# What is written at random by fio with further options is read back.
+verified() {
+	seeded
+	fio --name=v --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=randwrite --bs=4k \
+		--iodepth=32 --io_size=16M --verify=crc32c --do_verify=1 --verify_fatal=1 \
+		--verify_state_save=0 --serialize_overlap=1 --randseed="$SEED" "$@"
 }
 
 @test "new_image_does_random_operations" {
@@ -50,15 +70,130 @@ compared() {
 	done
 }
 
+@test "image_over_others_does_random_operations" {
+	random base 5000000
+	qemu-img create -q -f qcow2 -b base -F raw middle 40M
+	qemu-io -f qcow2 -c "write -P 1 3M 2M" -c "write -z 1M 1M" middle >/dev/null
+	qemu-img create -q -f qcow2 -o cluster_size=4k -b middle -F qcow2 image 64M
+	device
+	md5=$(qemu-img convert -U -O raw image disk && md5sum <disk)
+	is "$(dd if=/dev/ublkb0 bs=1M iflag=direct status=none | md5sum)" "$md5"
+	ublk-bpf del -n 0
+	qemu-img create -q -f qcow2 -o extended_l2=on -b middle -F qcow2 image 64M
+	device
+	verified --size=32M
+	clean
+}
+
+@test "image_with_a_snapshot_compressed_clusters_or_a_data_file" {
+	random full 20000000
+	for options in "-c" "-c -o compression_type=zstd" "-o extended_l2=on" "-o compat=0.10" ""; do
+		# shellcheck disable=SC2086
+		qemu-img convert -O qcow2 $options full image
+		qemu-img resize -q image 64M
+		[[ $options = *-c* ]] || qemu-img snapshot -c taken image
+		device
+		is "$(head -c 20000000 <(dd if=/dev/ublkb0 bs=1M iflag=direct status=none) | md5sum)" "$(md5sum <full)"
+		verified --size=32M
+		clean
+		[[ $options = *-c* ]] || qemu-img convert -l taken -O raw image was
+		[[ $options = *-c* ]] || cmp -n 20000000 full was
+	done
+	image data_file=data,data_file_raw=on
+	device
+	compared
+	qemu-img compare -f raw -F raw data disk
+}
+
+@test "cache_that_is_too_small_is_enough" {
+	image cluster_size=512
+	device --cache 16k -q 2
+	verified --bs=4k --numjobs=2 --size=32M --offset_increment=32M --iodepth=16
+	is "$(of failed)" 0
+	clean
+}
+
+@test "image_that_is_only_read_stays_as_it_is" {
+	image lazy_refcounts=on
+	qemu-io -f qcow2 -c "write -P 7 1M 1M" image >/dev/null
+	before=$(md5sum <image)
+	device -r
+	is "$(dd if=/dev/ublkb0 bs=1M skip=1 count=1 iflag=direct status=none | tr -d '\7' | wc -c)" 0
+	run dd if=/dev/zero of=/dev/ublkb0 bs=4k count=1 oflag=direct
+	[ "$status" -ne 0 ]
+	ublk-bpf del -n 0
+	is "$(md5sum <image)" "$before"
+}
+
+@test "qemu_and_the_device_keep_each_other_out" {
+	image cluster_size=64k
+	device
+	run qemu-img check image
+	has "$output" "lock"
+	run qemu-io -f qcow2 -c "write 0 4k" image
+	has "$output" "lock"
+	qemu-img info -U image >/dev/null
+	ublk-bpf del -n 0
+	qemu-nbd -t -f qcow2 --fork --pid-file=pid -k "$PWD/nbd.socket" image
+	refused "it is in use, such as by QEMU; end that use"
+	refused "somebody writes it" -r
+	kill "$(cat pid)"
+	soon device
+	ublk-bpf del -n 0
+	device -r
+	refused "locked"
+	qemu-img check image
+}
+
+@test "names_in_an_image_are_not_trusted" {
+	mkdir -p elsewhere
+	random elsewhere/base 64M
+	qemu-img create -q -f qcow2 -b elsewhere/base -F raw image
+	refused "its backing file 'elsewhere/base' is elsewhere, .*allow it by -b FILE or --allow DIR"
+	device -b elsewhere/base
+	ublk-bpf del -n 0
+	device --allow elsewhere
+	clean
+	qemu-img rebase -u -f qcow2 -b "" image
+	for name in 'json:{"driver":"raw","file":{"driver":"file","filename":"elsewhere/base"}}' nbd://localhost; do
+		qemu-img rebase -u -f qcow2 -F raw -b "$name" image
+		refused "is no name of a file" --allow /
+	done
+	qemu-img rebase -u -f qcow2 -F vmdk -b elsewhere/base image
+	refused "is of format 'vmdk'; raw and qcow2 are known" --allow /
+	qemu-img rebase -u -f qcow2 -F qcow2 -b image image
+	refused "backing file 'image': it would lie over itself"
+	qemu-img create -q -f qcow2 -o data_file=elsewhere/data image 64M
+	refused "its data file 'elsewhere/data' is elsewhere"
+}
+
+@test "what_is_no_image_of_ours_is_refused" {
+	random image 1M
+	refused "it is no qcow2 image"
+	: >image
+	refused "it is no qcow2 image"
+	qemu-img create -q -f qcow2 --object secret,id=s,data=x -o encrypt.format=luks,encrypt.key-secret=s image 1M
+	refused "it is encrypted"
+	image compat=1.1
+	run ublk-bpf add qcow2 -f image,start=512
+	is "$status" 1
+	has "$output" "an image is used as a whole"
+}
+
 @test "preallocated_image_is_served_by_its_program" {
 	image preallocation=metadata
 	device
 	settled /dev/ublkb0
-	seeded
-	before=$("$CHECKOUT/$tools/ctrl" stats 0 print=redirected)
-	fio --name=v --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=randwrite --bs=4k \
-		--iodepth=32 --io_size=16M --verify=crc32c --do_verify=1 --verify_fatal=1 \
-		--verify_state_save=0 --serialize_overlap=1 --randseed="$SEED"
-	is "$("$CHECKOUT/$tools/ctrl" stats 0 print=redirected)" "$before"
+	before=$(of redirected)
+	verified
+	is "$(of redirected)" "$before"
+	is "$(of failed)" 0
+	ublk-bpf del -n 0
+	# its tables are fetched, and then it is asked again
+	device -q 2
+	settled /dev/ublkb0
+	verified
+	stat_reaches 0 rerun 1
+	is "$(of redirected)" "$(of rerun)"
 	clean
 }

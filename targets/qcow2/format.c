@@ -214,6 +214,9 @@ static int parse_bitmaps(const void *data, __u32 length, struct qcow2_layout *la
 	layout->nr_bitmaps = qcow2_get32(data);
 	layout->bitmaps.bytes = qcow2_get64(data + 8);
 	layout->bitmaps.offset = qcow2_get64(data + 16);
+	if (layout->nr_bitmaps > QCOW2_MAX_BITMAPS || layout->bitmaps.bytes > QCOW2_MAX_BITMAPS_BYTES)
+		return refuse(why, -EINVAL, "its bitmap directory is too large: %u bitmaps, %llu bytes",
+			      layout->nr_bitmaps, layout->bitmaps.bytes);
 	return parse_table(layout, "bitmap directory", layout->bitmaps.offset,
 			   layout->bitmaps.bytes, why);
 }

@@ -21,6 +21,8 @@
 #define QCOW2_MAX_L1_BYTES	(32U << 20)	/* as QEMU: what is larger is no image of anybody's */
 #define QCOW2_MAX_REFTABLE_BYTES (8U << 20)
 #define QCOW2_MAX_SNAPSHOTS	65536
+#define QCOW2_MAX_BITMAPS	65535
+#define QCOW2_MAX_BITMAPS_BYTES	(64U << 20)	/* of their directory */
 #define QCOW2_MAX_NAME		1023		/* bytes of a backing file's name */
 #define QCOW2_MAX_FORMAT	15		/* of a backing format's */
 #define QCOW2_MAX_OFFSET	(1ULL << 56)	/* of what a table can name */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include "compressed.h"
 #include "image.h"
+#include "snapshots.h"
 
 #define SECTOR		512
 #define ALL_ZERO	(0xffffffffULL << QCOW2_SUBCLUSTERS)	/* of a bitmap */
@@ -38,6 +39,36 @@ static int check_files(const struct qcow2_layout *layout, const struct qcow2_blk
 	return -EINVAL;
 }
 
+static void free_image(struct qcow2_image *image)
+{
+	qcow2_tables_close(&image->tables);
+	qcow2_refs_close(&image->refs);
+	qcow2_guard_close(&image->guard);
+	free(image->compressed);
+	free(image->cluster);
+}
+
+/* Read the metadata that is kept, and see that no two parts of it are in one place. */
+static int open_metadata(struct qcow2_image *image, const struct qcow2_memory *memory,
+			 struct qcow2_why *why)
+{
+	struct qcow2_layout *layout = &image->layout;
+	struct qcow2_guard *guard = &image->guard;
+	struct qcow2_snapshots snapshots;
+	int ret = qcow2_refs_open(&image->refs, image->blk, layout, guard, why);
+
+	if (!ret)
+		ret = qcow2_tables_open(&image->tables, image->blk, has_data_file(layout) ?
+					image->data : NULL, layout, &image->refs, guard, memory, why);
+	if (!ret)
+		ret = qcow2_guard_add_extent(guard, QCOW2_META_BITMAPS, &layout->bitmaps, why);
+	if (!ret)
+		ret = qcow2_snapshots_read(&snapshots, image->blk, layout, guard, why);
+	if (!ret)
+		qcow2_snapshots_free(&snapshots);
+	return ret;
+}
+
 int qcow2_image_open(struct qcow2_image *image, struct qcow2_blk *blk, struct qcow2_blk *data,
 		     struct qcow2_blk *backing, const struct qcow2_layout *layout,
 		     const struct qcow2_memory *memory, struct qcow2_why *why)
@@ -54,22 +85,19 @@ int qcow2_image_open(struct qcow2_image *image, struct qcow2_blk *blk, struct qc
 		.cluster	= malloc(qcow2_cluster_size(layout)),
 		.compressed	= malloc(2 * qcow2_cluster_size(layout) + SECTOR),
 	};
-	ret = -ENOMEM;
-	if (!image->cluster || !image->compressed)
-		goto free;
-	ret = qcow2_refs_open(&image->refs, blk, &image->layout, why);
-	if (ret)
-		goto free;
-	ret = qcow2_tables_open(&image->tables, blk, data, &image->layout, &image->refs, memory,
-				why);
+	ret = image->cluster && image->compressed ? 0 : -ENOMEM;
 	if (!ret)
-		return 0;
-
-	qcow2_refs_close(&image->refs);
-free:
-	free(image->compressed);
-	free(image->cluster);
+		ret = qcow2_guard_open(&image->guard, blk, &image->layout, false);
+	if (!ret)
+		ret = open_metadata(image, memory, why);
+	if (ret)
+		free_image(image);
 	return ret;
+}
+
+const char *qcow2_image_corrupt(const struct qcow2_image *image)
+{
+	return qcow2_guard_state(&image->guard) ? image->guard.corrupt.text : NULL;
 }
 
 int qcow2_image_close(struct qcow2_image *image)
@@ -80,10 +108,7 @@ int qcow2_image_close(struct qcow2_image *image)
 		ret = qcow2_refs_write(&image->refs);
 	if (!ret)
 		ret = image->blk->flush(image->blk);
-	qcow2_tables_close(&image->tables);
-	qcow2_refs_close(&image->refs);
-	free(image->compressed);
-	free(image->cluster);
+	free_image(image);
 	return ret;
 }
 

@@ -10,6 +10,7 @@
 
 #include "blk.h"
 #include "format.h"
+#include "guard.h"
 #include "refs.h"
 #include "tables.h"
 
@@ -19,6 +20,7 @@
  * @data:	where clusters are: the same file, or its data file
  * @backing:	what unallocated clusters are read from; NULL: they are zeroes
  * @layout:	what its header says
+ * @guard:	where its metadata is
  * @refs:	its refcounts
  * @tables:	its mapping
  * @cluster:	a cluster that is being made
@@ -29,6 +31,7 @@ struct qcow2_image {
 	struct qcow2_blk *data;
 	struct qcow2_blk *backing;
 	struct qcow2_layout layout;
+	struct qcow2_guard guard;
 	struct qcow2_refs refs;
 	struct qcow2_tables tables;
 	__u8 *cluster;
@@ -50,6 +53,12 @@ struct qcow2_image {
 int qcow2_image_open(struct qcow2_image *image, struct qcow2_blk *blk, struct qcow2_blk *data,
 		     struct qcow2_blk *backing, const struct qcow2_layout *layout,
 		     const struct qcow2_memory *memory, struct qcow2_why *why);
+
+/*
+ * What was found to be wrong with it since it was opened; NULL: nothing. Then all writes fail,
+ * flushes too, and reads of what that is about.
+ */
+const char *qcow2_image_corrupt(const struct qcow2_image *image);
 
 /* Flush, and write what is only good to be known: free clusters. Return: as the flush. */
 int qcow2_image_close(struct qcow2_image *image);

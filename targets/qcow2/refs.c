@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include "header.h"
 #include "refs.h"
 
 #define CACHE_BYTES	(4U << 20)	/* of blocks, or the fewest that do */
@@ -27,8 +28,22 @@ static __u32 entry_of(const struct qcow2_refs *refs, __u64 cluster)
 	return cluster % qcow2_refblock_entries(refs->layout);
 }
 
+/* Table and blocks are metadata. */
+static int add_to_guard(struct qcow2_refs *refs, struct qcow2_why *why)
+{
+	int ret = qcow2_guard_add_extent(refs->guard, QCOW2_META_REFTABLE, &refs->layout->reftable,
+					 why);
+	__u32 i;
+
+	for (i = 0; !ret && i < refs->entries; i++)
+		if (refs->table[i])
+			ret = qcow2_guard_add(refs->guard, QCOW2_META_REFBLOCK,
+					      refs->table[i] >> refs->layout->cluster_bits, 1, why);
+	return ret;
+}
+
 int qcow2_refs_open(struct qcow2_refs *refs, struct qcow2_blk *blk, struct qcow2_layout *layout,
-		    struct qcow2_why *why)
+		    struct qcow2_guard *guard, struct qcow2_why *why)
 {
 	__u64 cluster = qcow2_cluster_size(layout);
 	__u32 i;
@@ -37,6 +52,7 @@ int qcow2_refs_open(struct qcow2_refs *refs, struct qcow2_blk *blk, struct qcow2
 	*refs = (struct qcow2_refs){
 		.blk		= blk,
 		.layout		= layout,
+		.guard		= guard,
 		.entries	= layout->reftable.bytes / sizeof(__u64),
 		.nr_blocks	= CACHE_BYTES >> layout->cluster_bits,
 		.next		= 1,	/* that before it is the header's */
@@ -69,7 +85,9 @@ int qcow2_refs_open(struct qcow2_refs *refs, struct qcow2_blk *blk, struct qcow2
 		ret = -EINVAL;
 		goto close;
 	}
-	return 0;
+	ret = add_to_guard(refs, why);
+	if (!ret)
+		return 0;
 
 close:
 	qcow2_refs_close(refs);
@@ -87,11 +105,19 @@ void qcow2_refs_close(struct qcow2_refs *refs)
 	*refs = (struct qcow2_refs){};
 }
 
+/* Why nothing is written any more; 0: it is. */
+static int stopped(const struct qcow2_refs *refs)
+{
+	return refs->failed ?: qcow2_guard_state(refs->guard);
+}
+
 static int write_block(struct qcow2_refs *refs, struct qcow2_refblock *block)
 {
-	int ret = refs->blk->write(refs->blk, block->bytes, refs->table[block->nr],
-				   qcow2_cluster_size(refs->layout));
+	int ret = stopped(refs);
 
+	if (!ret)
+		ret = refs->blk->write(refs->blk, block->bytes, refs->table[block->nr],
+				       qcow2_cluster_size(refs->layout));
 	if (!ret)
 		block->dirty = false;
 	return ret;
@@ -100,7 +126,7 @@ static int write_block(struct qcow2_refs *refs, struct qcow2_refblock *block)
 int qcow2_refs_write(struct qcow2_refs *refs)
 {
 	unsigned int i;
-	int ret = refs->failed;
+	int ret = stopped(refs);
 
 	for (i = 0; !ret && i < refs->nr_blocks; i++)
 		if (refs->blocks[i].dirty)
@@ -235,10 +261,16 @@ static int add_block(struct qcow2_refs *refs, __u32 nr)
 {
 	__u64 cluster = (__u64)nr * qcow2_refblock_entries(refs->layout);
 	struct qcow2_refblock *block;
-	int ret = make_room(refs, nr, &block);
+	struct qcow2_why why;
+	int ret = qcow2_guard_take(refs->guard, cluster, 1);
 
+	if (!ret)
+		ret = qcow2_guard_add(refs->guard, QCOW2_META_REFBLOCK, cluster, 1, &why);
 	if (ret)
 		return ret;
+	ret = make_room(refs, nr, &block);
+	if (ret)
+		goto remove;
 	memset(block->bytes, 0, qcow2_cluster_size(refs->layout));
 	qcow2_put_refcount(refs->layout, block->bytes, 0, 1);
 	refs->table[nr] = position(refs, cluster);
@@ -249,26 +281,14 @@ static int add_block(struct qcow2_refs *refs, __u32 nr)
 		ret = write_entry(refs, nr);
 	if (!ret)
 		ret = flush(refs);
-	if (ret) {
-		/* should the entry have got there: nobody but this block is ever put at its place */
-		refs->table[nr] = 0;
-		block->nr = NO_BLOCK;
-	}
+	if (!ret)
+		return 0;
+	/* should the entry have got there: nobody but this block is ever put at its place */
+	refs->table[nr] = 0;
+	block->nr = NO_BLOCK;
+remove:
+	qcow2_guard_remove(refs->guard, cluster, 1);
 	return ret;
-}
-
-/* A table that has moved: the header says where from now on. */
-static int write_place(struct qcow2_refs *refs, __u64 offset, __u32 clusters)
-{
-	__u8 sector[512];
-	int ret = refs->blk->read(refs->blk, sector, 0, sizeof(sector));
-
-	if (ret)
-		return ret;
-	qcow2_put64(sector + QCOW2_HEADER_REFTABLE, offset);
-	clusters = htobe32(clusters);
-	memcpy(sector + QCOW2_HEADER_REFTABLE + 8, &clusters, sizeof(clusters));
-	return refs->blk->write(refs->blk, sector, 0, sizeof(sector));
 }
 
 /*
@@ -300,13 +320,27 @@ static int write_table(struct qcow2_refs *refs, __u64 *table, __u32 nr_new, __u3
 	return ret;
 }
 
+/* @nr_blocks blocks and @clusters clusters of a table, from @first on, become metadata. */
+static int take_place(struct qcow2_refs *refs, __u64 first, __u32 nr_blocks, __u64 clusters)
+{
+	struct qcow2_why why;
+	int ret = qcow2_guard_take(refs->guard, first, nr_blocks + clusters);
+
+	if (!ret)
+		ret = qcow2_guard_add(refs->guard, QCOW2_META_REFBLOCK, first, nr_blocks, &why);
+	if (!ret)
+		ret = qcow2_guard_add(refs->guard, QCOW2_META_REFTABLE, first + nr_blocks, clusters,
+				      &why);
+	return ret;
+}
+
 /* A larger table, that can count cluster @cluster. */
 static int grow_table(struct qcow2_refs *refs, __u64 cluster)
 {
-	__u64 entries = qcow2_refblock_entries(refs->layout), old = refs->layout->reftable.offset;
+	struct qcow2_extent old = refs->layout->reftable;
+	__u64 entries = qcow2_refblock_entries(refs->layout), clusters, bytes, *table;
 	__u64 first = refs->entries * entries, needed = block_of(refs, cluster) + 1, nr_new;
-	__u32 old_clusters = refs->layout->reftable.bytes >> refs->layout->cluster_bits, i;
-	__u64 clusters, bytes, *table;
+	__u32 i;
 	int ret;
 
 	/* half as large again, so that this is seldom */
@@ -329,14 +363,20 @@ static int grow_table(struct qcow2_refs *refs, __u64 cluster)
 		return -ENOMEM;
 	for (i = 0; i < refs->entries; i++)
 		table[i] = htobe64(refs->table[i]);
-	ret = write_table(refs, table, nr_new, clusters);
+	ret = take_place(refs, first, nr_new, clusters);
+	if (!ret)
+		ret = write_table(refs, table, nr_new, clusters);
 	if (!ret) {
-		ret = write_place(refs, position(refs, first + nr_new), clusters);
+		refs->layout->reftable.offset = position(refs, first + nr_new);
+		refs->layout->reftable.bytes = bytes;
+		ret = qcow2_header_write(refs->blk, refs->layout);
 		refs->failed = ret;	/* which of them is the table, nobody knows */
 	}
 	if (!ret)
 		ret = flush(refs);
 	if (ret) {
+		refs->layout->reftable = old;
+		qcow2_guard_remove(refs->guard, first, nr_new + clusters);
 		free(table);
 		return ret;
 	}
@@ -346,10 +386,11 @@ static int grow_table(struct qcow2_refs *refs, __u64 cluster)
 		table[i] = be64toh(table[i]);
 	free(refs->table);
 	refs->table = table;
-	refs->layout->reftable.offset = position(refs, first + nr_new);
-	refs->layout->reftable.bytes = bytes;
+	first = old.offset >> refs->layout->cluster_bits;
+	clusters = old.bytes >> refs->layout->cluster_bits;
+	qcow2_guard_remove(refs->guard, first, clusters);
 	/* else it leaks */
-	qcow2_refs_put(refs, old >> refs->layout->cluster_bits, old_clusters);
+	qcow2_refs_put(refs, first, clusters);
 	return 0;
 }
 
@@ -394,8 +435,9 @@ int qcow2_refs_alloc(struct qcow2_refs *refs, __u64 nr, __u64 *cluster)
 	__u64 first, i, count;
 	int ret;
 
-	if (refs->failed)
-		return refs->failed;
+	ret = stopped(refs);
+	if (ret)
+		return ret;
 again:
 	ret = find_free(refs, nr, &first);
 	for (i = 0; !ret && i < nr; i++) {
@@ -407,6 +449,8 @@ again:
 		if (!ret && count)
 			goto again;
 	}
+	if (!ret)
+		ret = qcow2_guard_take(refs->guard, first, nr);
 	for (i = 0; !ret && i < nr; i++) {
 		ret = get_block(refs, block_of(refs, first + i), &block);
 		if (ret)

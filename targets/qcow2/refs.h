@@ -15,6 +15,7 @@
 
 #include "blk.h"
 #include "format.h"
+#include "guard.h"
 
 /* A refcount block in memory. */
 struct qcow2_refblock {
@@ -28,6 +29,7 @@ struct qcow2_refblock {
  * struct qcow2_refs - the refcounts of an image
  * @blk:	the image
  * @layout:	its layout; the place of the refcount table is kept up to date
+ * @guard:	knows where table and blocks are; what it knows of is never free
  * @table:	the refcount table, in the machine's byte order
  * @entries:	its entries
  * @blocks:	some of its blocks
@@ -40,6 +42,7 @@ struct qcow2_refblock {
 struct qcow2_refs {
 	struct qcow2_blk *blk;
 	struct qcow2_layout *layout;
+	struct qcow2_guard *guard;
 	__u64 *table;
 	__u32 entries;
 	struct qcow2_refblock *blocks;
@@ -55,12 +58,13 @@ struct qcow2_refs {
  * @refs:	the result
  * @blk:	the image; must outlive it
  * @layout:	of the image; must outlive it, and is changed when the table moves
+ * @guard:	of the image; must outlive it
  * @why:	what is wrong with it
  *
  * Return: 0, -EINVAL, -ENOMEM, or an error of @blk.
  */
 int qcow2_refs_open(struct qcow2_refs *refs, struct qcow2_blk *blk, struct qcow2_layout *layout,
-		    struct qcow2_why *why);
+		    struct qcow2_guard *guard, struct qcow2_why *why);
 
 /* Nothing is written. */
 void qcow2_refs_close(struct qcow2_refs *refs);
@@ -86,7 +90,7 @@ int qcow2_refs_put(struct qcow2_refs *refs, __u64 cluster, __u64 nr);
  * @nr:		how many
  * @cluster:	the first of them
  *
- * Return: 0, -ENOSPC an image cannot be so large, -ENOMEM, or as the blk.
+ * Return: 0, -ENOSPC an image cannot be so large, -ENOMEM, -EIO it is corrupt, or as the blk.
  */
 int qcow2_refs_alloc(struct qcow2_refs *refs, __u64 nr, __u64 *cluster);
 

@@ -37,9 +37,24 @@ static size_t bitmap_bytes(__u64 bits)
 	return (bits + 63) / 64 * sizeof(__u64);
 }
 
+/* The L1 table and the tables that it names are metadata. */
+static int add_to_guard(struct qcow2_tables *tables, struct qcow2_why *why)
+{
+	const struct qcow2_layout *layout = tables->layout;
+	int ret = qcow2_guard_add_extent(tables->guard, QCOW2_META_L1, &layout->l1, why);
+	__u32 i;
+
+	for (i = 0; !ret && i < nr_l1(tables); i++)
+		if (tables->l1[i])
+			ret = qcow2_guard_add(tables->guard, QCOW2_META_L2, (tables->l1[i] &
+					      QCOW2_OFFSET) >> layout->cluster_bits, 1, why);
+	return ret;
+}
+
 int qcow2_tables_open(struct qcow2_tables *tables, struct qcow2_blk *blk, struct qcow2_blk *data,
 		      struct qcow2_layout *layout, struct qcow2_refs *refs,
-		      const struct qcow2_memory *memory, struct qcow2_why *why)
+		      struct qcow2_guard *guard, const struct qcow2_memory *memory,
+		      struct qcow2_why *why)
 {
 	__u32 i, nr = layout->l1.bytes / sizeof(__u64);
 	int ret = -ENOMEM;
@@ -49,6 +64,7 @@ int qcow2_tables_open(struct qcow2_tables *tables, struct qcow2_blk *blk, struct
 		.data	= data,
 		.layout	= layout,
 		.refs	= refs,
+		.guard	= guard,
 		.memory	= *memory,
 		.l1	= calloc(nr ?: 1, sizeof(__u64)),
 		.l1_dirty = calloc(1, bitmap_bytes(layout->l1.bytes / SECTOR + 1)),
@@ -76,7 +92,9 @@ int qcow2_tables_open(struct qcow2_tables *tables, struct qcow2_blk *blk, struct
 		ret = -EINVAL;
 		goto close;
 	}
-	return 0;
+	ret = add_to_guard(tables, why);
+	if (!ret)
+		return 0;
 
 close:
 	qcow2_tables_close(tables);
@@ -245,9 +263,15 @@ static int write_all(struct qcow2_tables *tables)
 	return 0;
 }
 
+/* Why nothing is written any more; 0: it is. */
+static int stopped(const struct qcow2_tables *tables)
+{
+	return tables->failed ?: qcow2_guard_state(tables->guard);
+}
+
 int qcow2_tables_commit(struct qcow2_tables *tables)
 {
-	int ret = tables->failed ?: write_all(tables);
+	int ret = stopped(tables) ?: write_all(tables);
 
 	if (!ret)
 		give_back(tables);
@@ -329,22 +353,38 @@ static void forget_losses_of(struct qcow2_tables *tables, const struct qcow2_tab
 			tables->losses[i].table = NO_TABLE;
 }
 
-/* Memory for a table: the one that was used least lately leaves it. */
+static bool is_in_file(const struct qcow2_table *table)
+{
+	return !table->nr_dirty && !table->fresh;
+}
+
+/* The table that was used least lately. NULL: none can leave memory. */
+static struct qcow2_table *find_oldest(const struct qcow2_tables *tables)
+{
+	struct qcow2_table *oldest = NULL, *table;
+
+	for (table = tables->tables; table < tables->tables + tables->memory.nr; table++)
+		if ((!oldest || table->used < oldest->used) &&
+		    (!stopped(tables) || is_in_file(table)))
+			oldest = table;
+	return oldest;
+}
+
+/* Memory for a table: another one leaves it. */
 static int make_room(struct qcow2_tables *tables, struct qcow2_table **room)
 {
 	struct qcow2_table *oldest;
-	__u32 i, tries;
+	__u32 tries;
 	int ret;
 
 	for (tries = 0; tries < tables->memory.nr; tries++) {
-		oldest = tables->tables;
-		for (i = 1; i < tables->memory.nr; i++)
-			if (tables->tables[i].used < oldest->used)
-				oldest = &tables->tables[i];
+		oldest = find_oldest(tables);
+		if (!oldest)
+			return stopped(tables);
 		*room = oldest;
 		if (oldest->l1 == NO_L1)
 			return 0;
-		if (oldest->nr_dirty || oldest->fresh) {
+		if (!is_in_file(oldest)) {
 			ret = qcow2_tables_commit(tables);
 			if (ret)
 				return ret;
@@ -386,6 +426,8 @@ int qcow2_tables_get(struct qcow2_tables *tables, __u32 l1, struct qcow2_table *
 		ret = tables->blk->read(tables->blk, bytes_of(tables, *table),
 					tables->l1[l1] & QCOW2_OFFSET,
 					qcow2_cluster_size(tables->layout));
+	if (!ret)
+		ret = qcow2_guard_check_table(tables->guard, l1, bytes_of(tables, *table));
 	if (ret) {
 		*table = NULL;
 		return ret;
@@ -398,12 +440,18 @@ int qcow2_tables_get(struct qcow2_tables *tables, __u32 l1, struct qcow2_table *
 /* A place of its own in the file for a table that is in memory, all of it to be written. */
 static int give_place(struct qcow2_tables *tables, struct qcow2_table *table, __u32 l1)
 {
+	struct qcow2_why why;
 	__u64 cluster;
 	__u32 i;
 	int ret = qcow2_refs_alloc(tables->refs, 1, &cluster);
 
 	if (ret)
 		return ret;
+	ret = qcow2_guard_add(tables->guard, QCOW2_META_L2, cluster, 1, &why);
+	if (ret) {
+		qcow2_refs_put(tables->refs, cluster, 1);
+		return ret;
+	}
 	for (i = 0; i < nr_sectors(tables); i++)
 		mark_sector(table, i);
 	table->fresh = true;
@@ -414,21 +462,20 @@ static int give_place(struct qcow2_tables *tables, struct qcow2_table *table, __
 int qcow2_tables_get_own(struct qcow2_tables *tables, __u32 l1, struct qcow2_table **table)
 {
 	__u64 old;
-	int ret = qcow2_tables_get(tables, l1, table);
+	int ret = stopped(tables) ?: qcow2_tables_get(tables, l1, table);
 
 	if (ret)
 		return ret;
-	if (tables->failed)
-		return tables->failed;
 	old = tables->l1[l1];
 	if (*table && old & QCOW2_COPIED)
 		return 0;
 	if (*table) {
 		ret = give_place(tables, *table, l1);
-		if (!ret)
-			ret = qcow2_tables_lose(tables, NULL,
-				(old & QCOW2_OFFSET) >> tables->layout->cluster_bits, 1);
-		return ret;
+		if (ret)
+			return ret;
+		old = (old & QCOW2_OFFSET) >> tables->layout->cluster_bits;
+		qcow2_guard_remove(tables->guard, old, 1);
+		return qcow2_tables_lose(tables, NULL, old, 1);
 	}
 
 	ret = make_room(tables, table);

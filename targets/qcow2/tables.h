@@ -13,6 +13,9 @@
  * is the one of before or after, and what was not flushed leaks clusters at most. All that
  * was done before qcow2_tables_commit() is there after a crash.
  *
+ * A table with an entry that cannot be true is never in the index: the image is corrupt then,
+ * and nothing is written any more.
+ *
  * A program marks a table as used, by adding one to its users, looks whether it still is in
  * the index, and takes the mark away when its I/O has ended. A table without users leaves
  * memory, and a cluster is used again, only when there was a moment without users since
@@ -30,6 +33,7 @@
 
 #include "blk.h"
 #include "format.h"
+#include "guard.h"
 #include "refs.h"
 
 /**
@@ -80,6 +84,7 @@ struct qcow2_loss {
  * @data:	its data file; NULL: it has none
  * @layout:	its layout
  * @refs:	its refcounts
+ * @guard:	knows where the tables are
  * @memory:	where L2 tables are
  * @l1:		the L1 table, in the machine's byte order
  * @l1_dirty:	its sectors that have changed, a bit each
@@ -98,6 +103,7 @@ struct qcow2_tables {
 	struct qcow2_blk *data;
 	struct qcow2_layout *layout;
 	struct qcow2_refs *refs;
+	struct qcow2_guard *guard;
 	struct qcow2_memory memory;
 	__u64 *l1;
 	__u64 *l1_dirty;
@@ -115,10 +121,11 @@ struct qcow2_tables {
 /**
  * qcow2_tables_open() - read the L1 table
  * @tables:	the result
- * @blk:	the image; outlives it, as do @data, @layout, @refs and @memory
+ * @blk:	the image; outlives it, as do the others
  * @data:	its data file; NULL: it has none
  * @layout:	its layout
  * @refs:	its refcounts
+ * @guard:	is told of the tables
  * @memory:	room for L2 tables, 2 of them at least
  * @why:	what is wrong
  *
@@ -126,7 +133,8 @@ struct qcow2_tables {
  */
 int qcow2_tables_open(struct qcow2_tables *tables, struct qcow2_blk *blk, struct qcow2_blk *data,
 		      struct qcow2_layout *layout, struct qcow2_refs *refs,
-		      const struct qcow2_memory *memory, struct qcow2_why *why);
+		      struct qcow2_guard *guard, const struct qcow2_memory *memory,
+		      struct qcow2_why *why);
 
 /* Nothing is written. */
 void qcow2_tables_close(struct qcow2_tables *tables);
@@ -138,7 +146,7 @@ void qcow2_tables_close(struct qcow2_tables *tables);
  * @table:	the result; NULL: there is none, all its clusters are unallocated. It stays
  *		until the next call
  *
- * Return: 0, -EIO its L1 entry cannot be true, -EBUSY all others are in use,
+ * Return: 0, -EIO it cannot be true, or its L1 entry, -EBUSY all others are in use,
  * or as the blk.
  */
 int qcow2_tables_get(struct qcow2_tables *tables, __u32 l1, struct qcow2_table **table);

@@ -12,10 +12,24 @@
 
 static struct file file;
 static struct qcow2_layout layout;
+static struct qcow2_guard guard;
 static struct qcow2_refs refs;
 static struct qcow2_why why;
 static __u64 model[MANY];
 static struct file_log log;
+
+static int open_refs(struct file *in)
+{
+	int ret = qcow2_guard_open(&guard, &in->blk, &layout, false);
+
+	return ret ?: qcow2_refs_open(&refs, &in->blk, &layout, &guard, &why);
+}
+
+static void close_refs(void)
+{
+	qcow2_refs_close(&refs);
+	qcow2_guard_close(&guard);
+}
 
 /*
  * A header, a refcount table of one cluster and its first block: of clusters of 2^@bits bytes
@@ -42,7 +56,7 @@ static void make(unsigned int bits, unsigned int order)
 	file_put(&file, block, 2 * size, size);
 	free(block);
 	memset(model, 0, sizeof(model));
-	assert_int_equal(qcow2_refs_open(&refs, &file.blk, &layout, &why), 0);
+	assert_int_equal(open_refs(&file), 0);
 }
 
 /* The layout of what is in the header now. */
@@ -106,9 +120,9 @@ static void all_is_counted(void)
 static void reopen(void)
 {
 	assert_int_equal(qcow2_refs_write(&refs), 0);
-	qcow2_refs_close(&refs);
+	close_refs();
 	find_table(&file);
-	assert_int_equal(qcow2_refs_open(&refs, &file.blk, &layout, &why), 0);
+	assert_int_equal(open_refs(&file), 0);
 }
 
 static void what_is_free_is_taken_again(void **state)
@@ -126,7 +140,7 @@ static void what_is_free_is_taken_again(void **state)
 	all_is_counted();
 	reopen();
 	all_is_counted();
-	qcow2_refs_close(&refs);
+	close_refs();
 	file_free(&file);
 }
 
@@ -136,7 +150,7 @@ static void what_nobody_has_is_not_given_back(void **state)
 	take(2);
 	assert_int_equal(qcow2_refs_put(&refs, 4, 2), -EIO);
 	assert_int_equal(qcow2_refs_put(&refs, 1ULL << 40, 1), -EIO);
-	qcow2_refs_close(&refs);
+	close_refs();
 	file_free(&file);
 }
 
@@ -145,9 +159,10 @@ static void table_that_cannot_be_is_refused(void **state)
 	__u64 entry = htobe64(512);
 
 	make(16, 4);
-	qcow2_refs_close(&refs);
+	close_refs();
 	file_put(&file, &entry, (1 << 16) + 80, sizeof(entry));
-	assert_int_equal(qcow2_refs_open(&refs, &file.blk, &layout, &why), -EINVAL);
+	assert_int_equal(open_refs(&file), -EINVAL);
+	close_refs();
 	assert_non_null(strstr(why.text, "entry 10 "));
 	file_free(&file);
 }
@@ -176,7 +191,7 @@ static void churn(unsigned int bits, unsigned int order, unsigned int rounds)
 	all_is_counted();
 	reopen();
 	all_is_counted();
-	qcow2_refs_close(&refs);
+	close_refs();
 	file_free(&file);
 }
 
@@ -199,6 +214,7 @@ static void counts_are_those_of_a_list(void **state)
 static void crash(const struct file *before, size_t nr, const __u64 *flushed, unsigned int nr_flushed)
 {
 	struct qcow2_layout is = layout;
+	struct qcow2_guard guarded = guard;
 	struct qcow2_refs now = refs;
 	struct file crashed;
 	__u64 cluster;
@@ -206,15 +222,16 @@ static void crash(const struct file *before, size_t nr, const __u64 *flushed, un
 
 	file_crash(&crashed, before, &file, &log, nr, file_random(2));
 	find_table(&crashed);
-	assert_int_equal(qcow2_refs_open(&refs, &crashed.blk, &layout, &why), 0);
+	assert_int_equal(open_refs(&crashed), 0);
 	for (i = 0; i < nr_flushed; i++)
 		assert_int_equal(count_of(flushed[i]), 1);
 	for (i = 0; i < refs.entries; i++)
 		if (refs.table[i])
 			assert_int_equal(count_of(refs.table[i] >> layout.cluster_bits), 1);
 	assert_int_equal(qcow2_refs_alloc(&refs, 3, &cluster), 0);
-	qcow2_refs_close(&refs);
+	close_refs();
 	file_free(&crashed);
+	guard = guarded;
 	refs = now;
 	layout = is;
 }
@@ -248,7 +265,7 @@ static void crash_leaves_what_was_flushed(void **state)
 					crash(&before, nr, flushed, nr_flushed);
 			}
 		}
-		qcow2_refs_close(&refs);
+		close_refs();
 		file_free(&before);
 		file_free(&file);
 		file_forget(&log);
@@ -284,7 +301,7 @@ static void errors_of_the_file_are_told(void **state)
 		}
 		assert_int_equal(qcow2_refs_write(&refs), refs.failed);
 		refs.failed ? given_up++ : gone_on++;
-		qcow2_refs_close(&refs);
+		close_refs();
 		file_free(&file);
 	}
 	assert_true(gone_on && given_up);
@@ -299,9 +316,10 @@ static void first_cluster_is_the_headers(void **state)
 	file_put(&file, &zero, 2 << 16, 2);	/* its count */
 	reopen();
 	assert_int_equal(take(1), 3);
-	qcow2_refs_close(&refs);
+	close_refs();
 	file_put(&file, &zero, 1 << 16, sizeof(zero));	/* there is no block */
-	assert_int_equal(qcow2_refs_open(&refs, &file.blk, &layout, &why), -EINVAL);
+	assert_int_equal(open_refs(&file), -EINVAL);
+	close_refs();
 	assert_non_null(strstr(why.text, "entry 0 "));
 	file_free(&file);
 }

@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Images in memory for tests of targets/qcow2: made in any shape, opened and closed, with a
+ * snapshot if need be, and their refcounts counted anew. After cmocka.h.
+ */
+#ifndef TESTS_UNIT_QCOW2_MAKE_H
+#define TESTS_UNIT_QCOW2_MAKE_H
+
+#include "targets/qcow2/image.h"
+#include "qcow2_file.h"
+
+#define SECTORS		1024
+#define DISK		(SECTORS * 512ULL)
+#define TABLES		4
+
+/* What an image is like. */
+struct shape {
+	unsigned int version, cluster_bits, refcount_order;
+	bool subclusters, data_file, raw, backing;
+};
+
+static struct shape shape;
+static struct file file, data_file, backing_file;
+static struct qcow2_image image;
+static struct qcow2_memory memory;
+static struct qcow2_why why;
+
+static inline void put32(__u64 at, __u32 value)
+{
+	value = htobe32(value);
+	file_put(&file, &value, at, sizeof(value));
+}
+
+static inline void put64(__u64 at, __u64 value)
+{
+	value = htobe64(value);
+	file_put(&file, &value, at, sizeof(value));
+}
+
+/* Header, refcount table, one block of it, L1 table, a cluster each or as many as it takes. */
+static inline void make(const struct shape *of)
+{
+	__u64 size = 1ULL << of->cluster_bits, i, l1_clusters;
+	unsigned int reach = 2 * of->cluster_bits - (of->subclusters ? 4 : 3);
+	__u64 l1 = (DISK + (1ULL << reach) - 1) >> reach;
+	struct qcow2_layout layout = { .cluster_bits = of->cluster_bits,
+				       .refcount_order = of->refcount_order };
+	__u8 *block = calloc(1, size);
+
+	shape = *of;
+	file_init(&file);
+	file_init(&data_file);
+	file_init(&backing_file);
+	data_file.discarded = 0;	/* it may be read again */
+	l1_clusters = (l1 * 8 + size - 1) / size;
+	file_put(&file, block, (3 + l1_clusters) * size - 1, 1);
+	put32(0, QCOW2_MAGIC);
+	put32(4, of->version);
+	put32(20, of->cluster_bits);
+	put64(24, DISK);
+	put32(36, l1);
+	put64(40, 3 * size);
+	put64(48, size);
+	put32(56, 1);
+	if (of->backing) {
+		put64(8, 504);
+		put32(16, 4);
+		file_put(&file, "base", 504, 4);
+	}
+	if (of->version == 3) {
+		put64(72, (of->subclusters ? QCOW2_INCOMPAT_SUBCLUSTERS : 0) |
+			  (of->data_file ? QCOW2_INCOMPAT_DATA_FILE : 0));
+		put64(88, of->raw ? QCOW2_AUTOCLEAR_RAW_DATA : 0);
+		put32(96, of->refcount_order);
+		put32(100, 104);
+	}
+	put64(size, 2 * size);
+	for (i = 0; i < 3 + l1_clusters; i++)
+		qcow2_put_refcount(&layout, block, i, 1);
+	file_put(&file, block, 2 * size, size);
+	free(block);
+}
+
+static inline void open_files(struct file *in, struct file *data)
+{
+	struct qcow2_layout layout;
+	__u64 size = 1ULL << shape.cluster_bits;
+	int ret;
+
+	ret = qcow2_parse_header(in->bytes, in->size < size ? in->size : size, &layout, &why);
+	if (ret)
+		fail_msg("%s", why.text);
+	memory.nr = TABLES;
+	memory.index = calloc(layout.l1.bytes / 8, sizeof(*memory.index));
+	memory.users = calloc(memory.nr, sizeof(*memory.users));
+	memory.bytes = calloc(memory.nr, size);
+	ret = qcow2_image_open(&image, &in->blk, shape.data_file ? &data->blk : NULL,
+			       shape.backing ? &backing_file.blk : NULL, &layout, &memory, &why);
+	if (ret)
+		fail_msg("%s", why.text);
+}
+
+static inline void open_image(void)
+{
+	open_files(&file, &data_file);
+}
+
+static inline void free_memory(void)
+{
+	free(memory.index);
+	free(memory.users);
+	free(memory.bytes);
+}
+
+static inline void close_image(void)
+{
+	assert_int_equal(qcow2_image_close(&image), 0);
+	free_memory();
+}
+
+/* Without a word to the file. */
+static inline void forget_image(void)
+{
+	qcow2_tables_close(&image.tables);
+	qcow2_refs_close(&image.refs);
+	qcow2_guard_close(&image.guard);
+	free(image.compressed);
+	free(image.cluster);
+	free_memory();
+}
+
+static inline void free_files(void)
+{
+	file_free(&file);
+	file_free(&data_file);
+	file_free(&backing_file);
+}
+
+/* Where the L1 table of a snapshot is that was taken of the image; 0: none. */
+static __u64 snapshot;
+
+/* One more, or less, of the references of the cluster at @offset, in the file itself. */
+static inline void count_one_more(const struct qcow2_layout *layout, __u64 offset)
+{
+	__u64 cluster = offset >> layout->cluster_bits, entries = qcow2_refblock_entries(layout);
+	__u64 block = qcow2_get64(file.bytes + layout->reftable.offset + cluster / entries * 8);
+	__u8 *bytes = file.bytes + block;
+
+	assert_true(block);
+	qcow2_put_refcount(layout, bytes, cluster % entries,
+			   qcow2_get_refcount(layout, bytes, cluster % entries) + 1);
+}
+
+/* The header has a snapshot table of one entry, at @table. */
+static inline void put_snapshot(__u64 table, __u64 l1, __u32 l1_entries)
+{
+	put32(60, 1);
+	put64(64, table);
+	put64(table, l1);
+	put32(table + 8, l1_entries);
+	put32(table + 12, 1 << 16 | 1);	/* bytes of id and name */
+	put32(table + 36, 16);
+	put64(table + 48, DISK);
+	put64(table + 56, 0x3174000000000000);
+}
+
+/* As qemu-img snapshot -c does, of an image that is closed: all is shared from now on. */
+static inline void take_snapshot(void)
+{
+	__u64 size = 1ULL << shape.cluster_bits, i, j, cluster, table;
+	struct qcow2_layout layout;
+	struct qcow2_cluster is;
+	struct qcow2_guard guard;
+	struct qcow2_refs refs;
+
+	assert_int_equal(qcow2_parse_header(file.bytes, size, &layout, &why), 0);
+	assert_int_equal(qcow2_guard_open(&guard, &file.blk, &layout, false), 0);
+	assert_int_equal(qcow2_refs_open(&refs, &file.blk, &layout, &guard, &why), 0);
+	assert_int_equal(qcow2_refs_alloc(&refs, (layout.l1.bytes + size - 1) / size, &cluster), 0);
+	assert_int_equal(qcow2_refs_alloc(&refs, 1, &table), 0);
+	assert_int_equal(qcow2_refs_write(&refs), 0);
+	qcow2_refs_close(&refs);
+	qcow2_guard_close(&guard);
+	assert_int_equal(qcow2_parse_header(file.bytes, size, &layout, &why), 0);
+	snapshot = cluster * size;
+	put_snapshot(table * size, snapshot, layout.l1.bytes / 8);
+	/* the L1 table has the whole of its last cluster */
+	file_put(&file, "", snapshot + (layout.l1.bytes + size - 1) / size * size - 1, 1);
+
+	for (i = 0; i < layout.l1.bytes; i += 8) {
+		__u64 entry = qcow2_get64(file.bytes + layout.l1.offset + i);
+		__u64 l2 = entry & QCOW2_OFFSET;
+
+		put64(layout.l1.offset + i, l2);
+		put64(snapshot + i, l2);
+		if (!l2)
+			continue;
+		count_one_more(&layout, l2);
+		for (j = 0; j < size; j += 1U << layout.entry_bits) {
+			entry = qcow2_get64(file.bytes + l2 + j);
+			qcow2_parse_entry(&layout, entry, 0, 0, &is);
+			if (!is.allocated)
+				continue;
+			put64(l2 + j, entry & ~QCOW2_COPIED);
+			count_one_more(&layout, is.offset);
+		}
+	}
+}
+
+/* What is marked as nobody else's must be. */
+static inline void check_owners(const struct file *in, const struct qcow2_layout *layout,
+			 const __u32 *refers)
+{
+	__u64 size = qcow2_cluster_size(layout), i, j;
+	struct qcow2_cluster cluster;
+	__u8 *table = malloc(size);
+
+	for (i = 0; i < layout->l1.bytes; i += 8) {
+		__u64 entry = qcow2_get64(in->bytes + layout->l1.offset + i);
+
+		if (!entry)
+			continue;
+		if (entry & QCOW2_COPIED)
+			assert_int_equal(refers[(entry & QCOW2_OFFSET) / size], 1);
+		file_read((struct qcow2_blk *)in, table, entry & QCOW2_OFFSET, size);
+		for (j = 0; j < size; j += 1U << layout->entry_bits) {
+			qcow2_parse_entry(layout, qcow2_get64(table + j), 0, 0, &cluster);
+			if (cluster.copied && !shape.data_file)
+				assert_int_equal(refers[cluster.offset / size], 1);
+		}
+	}
+	free(table);
+}
+
+/*
+ * Count who refers to what, without any of the code that is tested but the parser of entries.
+ * @exact: no cluster may be counted that nobody refers to. Return: what is leaked.
+ */
+static inline unsigned int check(const struct file *in, bool exact)
+{
+	__u64 size = 1ULL << shape.cluster_bits, nr = in->size / size + 2, i, j, leaked = 0;
+	struct qcow2_layout layout;
+	__u32 *refers = calloc(nr, sizeof(*refers));
+	__u8 *bytes = malloc(size);
+	struct qcow2_cluster cluster;
+
+	assert_int_equal(qcow2_parse_header(in->bytes, in->size < size ? in->size : size, &layout,
+					    &why), 0);
+#define REFER(offset) do {							\
+		assert_true(((offset) >> shape.cluster_bits) < nr);		\
+		refers[(offset) >> shape.cluster_bits]++;			\
+	} while (0)
+	REFER(0ULL);
+	for (i = 0; i < layout.reftable.bytes; i += size)
+		REFER(layout.reftable.offset + i);
+	for (i = 0; i < layout.l1.bytes; i += size)
+		REFER(layout.l1.offset + i);
+	for (i = 0; i < layout.reftable.bytes / 8; i++)
+		if (qcow2_get64(in->bytes + layout.reftable.offset + i * 8))
+			REFER(qcow2_get64(in->bytes + layout.reftable.offset + i * 8));
+	for (i = 0; snapshot && i < layout.l1.bytes; i += size)
+		REFER(snapshot + i);
+	if (snapshot)
+		REFER(layout.snapshots_offset);
+	for (i = 0; i < layout.l1.bytes / 8 * (snapshot ? 2 : 1); i++) {
+		bool active = i < layout.l1.bytes / 8;
+		__u64 entry = qcow2_get64(in->bytes + (active ? layout.l1.offset + i * 8 :
+						       snapshot + i * 8 - layout.l1.bytes));
+		__u8 *table;
+
+		assert_true(qcow2_l1_entry_is_valid(&layout, entry));
+		if (!entry)
+			continue;
+		REFER(entry & QCOW2_OFFSET);
+		table = calloc(1, size);
+		file_read((struct qcow2_blk *)in, table, entry & QCOW2_OFFSET, size);
+		for (j = 0; j < qcow2_l2_entries(&layout); j++) {
+			__u64 *l2 = (__u64 *)(table + (j << layout.entry_bits));
+
+			qcow2_parse_entry(&layout, be64toh(l2[0]),
+					  layout.entry_bits == 4 ? be64toh(l2[1]) : 0, 0, &cluster);
+			assert_int_not_equal(cluster.kind, QCOW2_KIND_INVALID);
+			if (cluster.allocated && !shape.data_file)
+				REFER(cluster.offset);
+		}
+		free(table);
+	}
+	for (i = 0; i < nr; i++) {
+		__u64 entries = qcow2_refblock_entries(&layout), block, count;
+
+		if (i % entries == 0) {
+			block = 0;
+			if (i / entries < layout.reftable.bytes / 8)
+				block = qcow2_get64(in->bytes + layout.reftable.offset + i / entries * 8);
+			memset(bytes, 0, size);
+			if (block)
+				file_read((struct qcow2_blk *)in, bytes, block, size);
+		}
+		count = qcow2_get_refcount(&layout, bytes, i % entries);
+		if (count < refers[i] || (exact && count != refers[i]))
+			fail_msg("cluster %llu is counted %llu times, and there are %u references",
+				 i, count, refers[i]);
+		leaked += count - refers[i];
+		assert_true(refers[i] <= (snapshot ? 2 : 1));
+	}
+	check_owners(in, &layout, refers);
+	free(refers);
+	free(bytes);
+	return leaked;
+}
+
+#endif

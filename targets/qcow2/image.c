@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "compressed.h"
+#include "header.h"
 #include "image.h"
 #include "snapshots.h"
 
@@ -41,6 +42,7 @@ static int check_files(const struct qcow2_layout *layout, const struct qcow2_blk
 
 static void free_image(struct qcow2_image *image)
 {
+	qcow2_bitmaps_free(&image->bitmaps);
 	qcow2_tables_close(&image->tables);
 	qcow2_refs_close(&image->refs);
 	qcow2_guard_close(&image->guard);
@@ -64,14 +66,17 @@ static int open_metadata(struct qcow2_image *image, const struct qcow2_memory *m
 		ret = qcow2_guard_add_extent(guard, QCOW2_META_BITMAPS, &layout->bitmaps, why);
 	if (!ret)
 		ret = qcow2_snapshots_read(&snapshots, image->blk, layout, guard, why);
-	if (!ret)
-		qcow2_snapshots_free(&snapshots);
+	if (ret)
+		return ret;
+	if (!image->read_only)
+		ret = qcow2_bitmaps_read(&image->bitmaps, image->blk, layout, why);
+	qcow2_snapshots_free(&snapshots);
 	return ret;
 }
 
 int qcow2_image_open(struct qcow2_image *image, struct qcow2_blk *blk, struct qcow2_blk *data,
 		     struct qcow2_blk *backing, const struct qcow2_layout *layout,
-		     const struct qcow2_memory *memory, struct qcow2_why *why)
+		     const struct qcow2_memory *memory, bool read_only, struct qcow2_why *why)
 {
 	int ret = check_files(layout, data, backing, why);
 
@@ -82,12 +87,13 @@ int qcow2_image_open(struct qcow2_image *image, struct qcow2_blk *blk, struct qc
 		.data		= data ?: blk,
 		.backing	= backing,
 		.layout		= *layout,
+		.read_only	= read_only,
 		.cluster	= malloc(qcow2_cluster_size(layout)),
 		.compressed	= malloc(2 * qcow2_cluster_size(layout) + SECTOR),
 	};
 	ret = image->cluster && image->compressed ? 0 : -ENOMEM;
 	if (!ret)
-		ret = qcow2_guard_open(&image->guard, blk, &image->layout, false);
+		ret = qcow2_guard_open(&image->guard, blk, &image->layout, read_only);
 	if (!ret)
 		ret = open_metadata(image, memory, why);
 	if (ret)
@@ -100,20 +106,59 @@ const char *qcow2_image_corrupt(const struct qcow2_image *image)
 	return qcow2_guard_state(&image->guard) ? image->guard.corrupt.text : NULL;
 }
 
-int qcow2_image_close(struct qcow2_image *image)
+/* What is written once before anything else is. */
+static int write_beginning(struct qcow2_image *image)
+{
+	struct qcow2_layout layout = image->layout;
+	int ret = 0;
+
+	layout.autoclear &= QCOW2_AUTOCLEAR_KNOWN;
+	if (layout.autoclear != image->layout.autoclear)
+		ret = qcow2_header_write(image->blk, &layout);
+	if (!ret)
+		ret = qcow2_bitmaps_use(&image->bitmaps, image->blk);
+	if (ret)
+		return ret;
+	image->layout = layout;
+	image->tables.failed = image->blk->flush(image->blk);
+	return image->tables.failed;
+}
+
+int qcow2_image_begin(struct qcow2_image *image)
+{
+	int ret = image->read_only ? -EROFS : image->tables.failed;
+
+	if (!ret)
+		ret = qcow2_guard_state(&image->guard);
+	if (ret || image->begun)
+		return ret;
+	ret = write_beginning(image);
+	image->begun = !ret;
+	return ret;
+}
+
+/* Write what was changed, also what need not be there after a crash. */
+static int finish(struct qcow2_image *image)
 {
 	int ret = qcow2_image_flush(image);
 
 	if (!ret)
 		ret = qcow2_refs_write(&image->refs);
-	if (!ret)
-		ret = image->blk->flush(image->blk);
+	return ret ?: image->blk->flush(image->blk);
+}
+
+int qcow2_image_close(struct qcow2_image *image)
+{
+	int ret = image->begun ? finish(image) : 0;
+
 	free_image(image);
 	return ret;
 }
 
 int qcow2_image_flush(struct qcow2_image *image)
 {
+	if (image->read_only)
+		return 0;
 	return qcow2_tables_commit(&image->tables);
 }
 
@@ -384,8 +429,10 @@ int qcow2_image_write(struct qcow2_image *image, const void *from, __u64 pos, si
 	struct qcow2_cluster cluster;
 	struct part part;
 	bool in_place;
-	int ret;
+	int ret = qcow2_image_begin(image);
 
+	if (ret)
+		return ret;
 	while (bytes) {
 		part = part_at(image, pos, bytes);
 		ret = look_up(image, &part, true);
@@ -516,7 +563,7 @@ static int zero_part(struct qcow2_image *image, struct part *part, bool unmap)
 int qcow2_image_zero(struct qcow2_image *image, __u64 pos, __u64 bytes, bool unmap)
 {
 	struct part part;
-	int ret = 0;
+	int ret = qcow2_image_begin(image);
 
 	while (!ret && bytes) {
 		part = part_at(image, pos, bytes);

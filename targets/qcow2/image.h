@@ -8,6 +8,7 @@
 #ifndef TARGET_QCOW2_IMAGE_H
 #define TARGET_QCOW2_IMAGE_H
 
+#include "bitmaps.h"
 #include "blk.h"
 #include "format.h"
 #include "guard.h"
@@ -23,6 +24,9 @@
  * @guard:	where its metadata is
  * @refs:	its refcounts
  * @tables:	its mapping
+ * @bitmaps:	those that tell of writes, if it can be written
+ * @read_only:	nothing is ever written
+ * @begun:	it was changed, or may be, see qcow2_image_begin()
  * @cluster:	a cluster that is being made
  * @compressed:	room for what a cluster is made from
  */
@@ -34,6 +38,9 @@ struct qcow2_image {
 	struct qcow2_guard guard;
 	struct qcow2_refs refs;
 	struct qcow2_tables tables;
+	struct qcow2_bitmaps bitmaps;
+	bool read_only;
+	bool begun;
 	__u8 *cluster;
 	__u8 *compressed;
 };
@@ -46,13 +53,21 @@ struct qcow2_image {
  * @backing:	its backing file, as a disk; NULL: none
  * @layout:	what qcow2_parse_header() says of it
  * @memory:	room for L2 tables
+ * @read_only:	nothing is ever written, nor is what is only needed for that looked at
  * @why:	what is wrong
  *
  * Return: 0, -EINVAL, -ENOMEM, or as the blk.
  */
 int qcow2_image_open(struct qcow2_image *image, struct qcow2_blk *blk, struct qcow2_blk *data,
 		     struct qcow2_blk *backing, const struct qcow2_layout *layout,
-		     const struct qcow2_memory *memory, struct qcow2_why *why);
+		     const struct qcow2_memory *memory, bool read_only, struct qcow2_why *why);
+
+/*
+ * Write what must be in the file before anything is changed: once, and a flush. Writes and
+ * zeroing see to it themselves; before a program writes in place, the caller must. Return: 0,
+ * -EROFS, -EIO it is corrupt, or as the blk.
+ */
+int qcow2_image_begin(struct qcow2_image *image);
 
 /*
  * What was found to be wrong with it since it was opened; NULL: nothing. Then all writes fail,
@@ -66,7 +81,7 @@ int qcow2_image_close(struct qcow2_image *image);
 /*
  * Read, write or zero a part of the disk that lies within it. @unmap: it need not keep its
  * place. Return: 0, -EIO what the metadata says cannot be, -ENOSPC, -EBUSY no memory for a
- * table, or as the blk. A part may be done then.
+ * table, -EROFS it was opened so, or as the blk. A part may be done then.
  */
 int qcow2_image_read(struct qcow2_image *image, void *to, __u64 pos, size_t bytes);
 int qcow2_image_write(struct qcow2_image *image, const void *from, __u64 pos, size_t bytes);

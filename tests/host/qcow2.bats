@@ -121,3 +121,22 @@ clusters="512 4k 64k 2M"
 	operated data
 	qemu-img compare -f raw -F raw data model
 }
+
+# A bitmap that was to tell of our writes is not to be trusted, others are as they were.
+@test "qcow2_with_bitmaps" {
+	for cluster in $clusters; do
+		full cluster_size="$cluster"
+		qemu-img bitmap --add image tracks
+		qemu-img bitmap --add --disable image still
+		operated
+		is=$(qemu-img info --output=json image |
+			jq -c '."format-specific".data.bitmaps[] | [.name, .flags[]]')
+		[ "$is" = '["tracks","in-use","auto"]
+["still"]' ]
+		qemu-img bitmap --clear --enable image still
+		run qemu-img bitmap --clear image tracks
+		[ "$status" -ne 0 ]
+		qemu-img bitmap --remove image tracks
+		qemu-img check image
+	done
+}

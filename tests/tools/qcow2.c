@@ -157,7 +157,8 @@ int main(int argc, char **argv)
 	memory.index = calloc(layout.l1.bytes / 8, sizeof(*memory.index));
 	memory.users = calloc(TABLES, sizeof(*memory.users));
 	memory.bytes = calloc(TABLES, qcow2_cluster_size(&layout));
-	if (qcow2_image_open(&image, blk, data, qcow2_chain_blk(chain), &layout, &memory, &why))
+	if (qcow2_image_open(&image, blk, data, qcow2_chain_blk(chain), &layout, &memory, false,
+			     &why))
 		die(argv[1], why.text);
 	for (operations = atoi(argv[3]); !ret && operations; operations--)
 		ret = operate(&image, model, buffer);

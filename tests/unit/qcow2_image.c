@@ -219,7 +219,7 @@ static void crash(const struct file before[2], size_t nr)
 	file_crash(&crashed, &before[0], &file, &log, nr, all);
 	file_crash(&crashed_data, &before[1], &data_file, &log, nr, all);
 	check(&crashed, false);
-	open_files(&crashed, &crashed_data);
+	open_files(&crashed, &crashed_data, false);
 	assert_int_equal(qcow2_image_read(&image, buffer, 0, DISK), 0);
 	for (i = 0; i < SECTORS; i++) {
 		__u32 is_now = ((__u32 *)buffer)[i * 128];

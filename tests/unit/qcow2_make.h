@@ -81,7 +81,7 @@ static inline void make(const struct shape *of)
 	free(block);
 }
 
-static inline void open_files(struct file *in, struct file *data)
+static inline void open_files(struct file *in, struct file *data, bool read_only)
 {
 	struct qcow2_layout layout;
 	__u64 size = 1ULL << shape.cluster_bits;
@@ -95,14 +95,15 @@ static inline void open_files(struct file *in, struct file *data)
 	memory.users = calloc(memory.nr, sizeof(*memory.users));
 	memory.bytes = calloc(memory.nr, size);
 	ret = qcow2_image_open(&image, &in->blk, shape.data_file ? &data->blk : NULL,
-			       shape.backing ? &backing_file.blk : NULL, &layout, &memory, &why);
+			       shape.backing ? &backing_file.blk : NULL, &layout, &memory,
+			       read_only, &why);
 	if (ret)
 		fail_msg("%s", why.text);
 }
 
 static inline void open_image(void)
 {
-	open_files(&file, &data_file);
+	open_files(&file, &data_file, false);
 }
 
 static inline void free_memory(void)
@@ -121,6 +122,7 @@ static inline void close_image(void)
 /* Without a word to the file. */
 static inline void forget_image(void)
 {
+	qcow2_bitmaps_free(&image.bitmaps);
 	qcow2_tables_close(&image.tables);
 	qcow2_refs_close(&image.refs);
 	qcow2_guard_close(&image.guard);

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What is written before the first change of an image, or never: features that are not known,
+ * bitmaps, read-only images. targets/qcow2/image.c, bitmaps.c
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include "qcow2_make.h"
+
+#define SIZE		4096ULL
+#define UNKNOWN_BIT	(1ULL << 40)
+
+static const struct shape plain = { 3, 12, 4 };
+static __u8 bytes[SIZE];
+static struct file_log log;
+
+static void begin(void)
+{
+	make(&plain);
+	snapshot = 0;
+	open_image();
+	assert_int_equal(qcow2_image_write(&image, bytes, 0, sizeof(bytes)), 0);
+	close_image();
+}
+
+static __u64 autoclear(const struct file *in)
+{
+	return qcow2_get64(in->bytes + QCOW2_HEADER_AUTOCLEAR);
+}
+
+/* The cluster of a new directory of bitmaps with these flags, each with a table of its own. */
+static __u64 add_bitmaps(const __u32 *flags, unsigned int nr)
+{
+	__u64 directory = (file.size + SIZE - 1) / SIZE * SIZE, at = directory;
+	struct qcow2_layout layout;
+	unsigned int i;
+
+	put64(QCOW2_HEADER_AUTOCLEAR, autoclear(&file) | QCOW2_AUTOCLEAR_BITMAPS);
+	put32(104, 0x23852875);
+	put32(108, 24);
+	put32(112, nr);
+	put64(120, nr * 512ULL);
+	put64(128, directory);
+	file_put(&file, "", directory + (nr + 1) * SIZE - 1, 1);
+	for (i = 0; i < nr; i++, at += 512) {
+		put64(at, directory + (1 + i) * SIZE);
+		put32(at + 8, 1);
+		put32(at + 12, flags[i]);
+		put32(at + 16, 1 << 24 | 16 << 16 | 488);	/* a name as long as the entry */
+	}
+	assert_int_equal(qcow2_parse_header(file.bytes, SIZE, &layout, &why), 0);
+	for (i = 0; i <= nr; i++)
+		count_one_more(&layout, directory + i * SIZE);
+	return directory;
+}
+
+static bool is_in_use(const struct file *in, __u64 directory, unsigned int nr)
+{
+	return in->bytes[directory + nr * 512 + 15] & 1;
+}
+
+/* Nothing of the file is other than @before. */
+static void nothing_was_written(struct file *before)
+{
+	assert_int_equal(file.size, before->size);
+	assert_memory_equal(file.bytes, before->bytes, file.size);
+	file_free(before);
+}
+
+static void nothing_is_written_before_a_change(void **state)
+{
+	const __u32 flags[] = { 2 };
+	struct file before;
+
+	begin();
+	put64(QCOW2_HEADER_AUTOCLEAR, UNKNOWN_BIT);
+	add_bitmaps(flags, 1);
+	file_copy(&before, &file);
+	open_image();
+	assert_int_equal(qcow2_image_read(&image, bytes, 0, sizeof(bytes)), 0);
+	assert_int_equal(qcow2_image_flush(&image), 0);
+	close_image();
+	nothing_was_written(&before);
+	free_files();
+}
+
+/* At each moment when anything else has changed, what was to be written first is there. */
+static void what_comes_first_is_there_first(void **state)
+{
+	const __u32 flags[] = { 2, 0, 3, 6 };
+	struct file before, after;
+	unsigned int i, changed = 0;
+	__u64 directory;
+	size_t nr;
+
+	begin();
+	put64(QCOW2_HEADER_AUTOCLEAR, UNKNOWN_BIT);
+	directory = add_bitmaps(flags, 4);
+	file_copy(&before, &file);
+	open_image();
+	file.log = &log;
+	assert_int_equal(qcow2_image_write(&image, bytes, 0, sizeof(bytes)), 0);
+	assert_int_equal(qcow2_image_write(&image, bytes, DISK / 2, sizeof(bytes)), 0);
+	close_image();
+	file.log = NULL;
+	for (nr = 0; nr <= log.nr; nr++) {
+		for (i = 0; i < 20; i++) {
+			bool first;
+
+			file_crash(&after, &before, &file, &log, nr, false);
+			first = autoclear(&after) == QCOW2_AUTOCLEAR_BITMAPS &&
+				is_in_use(&after, directory, 0) && is_in_use(&after, directory, 3);
+			assert_false(is_in_use(&after, directory, 1));
+			/* what the rest is as if nothing had been written */
+			memcpy(after.bytes, before.bytes, SIZE);
+			memcpy(after.bytes + directory, before.bytes + directory, SIZE);
+			if (after.size != before.size || memcmp(after.bytes, before.bytes, after.size)) {
+				assert_true(first);
+				changed++;
+			}
+			file_free(&after);
+		}
+	}
+	assert_true(changed);
+	assert_int_equal(autoclear(&file), QCOW2_AUTOCLEAR_BITMAPS);
+	assert_true(is_in_use(&file, directory, 0) && is_in_use(&file, directory, 3));
+	file_forget(&log);
+	file_free(&before);
+	free_files();
+}
+
+/* An error before the first change is told, and it is tried again. */
+static void beginning_is_tried_again(void **state)
+{
+	const __u32 flags[] = { 2 };
+	__u64 directory;
+	unsigned int i;
+
+	for (i = 1; i <= 2; i++) {
+		begin();
+		put64(QCOW2_HEADER_AUTOCLEAR, UNKNOWN_BIT);
+		directory = add_bitmaps(flags, 1);
+		open_image();
+		file.fail_after = i;
+		file.fails_once = true;
+		assert_int_equal(qcow2_image_zero(&image, 0, SIZE, true), -EIO);
+		assert_int_equal(qcow2_image_zero(&image, 0, SIZE, true), 0);
+		close_image();
+		assert_int_equal(autoclear(&file), QCOW2_AUTOCLEAR_BITMAPS);
+		assert_true(is_in_use(&file, directory, 0));
+		free_files();
+	}
+}
+
+static void directory_that_cannot_be_is_refused(void **state)
+{
+	static const struct {
+		unsigned int at;
+		__u64 value;
+	} wrong[] = {
+		{ 0, 0 },				/* table: in the header */
+		{ 0, SIZE + 512 },			/* between clusters */
+		{ 0, 1ULL << 50 },			/* behind the end */
+		{ 8, 0 },				/* no entries, no flags */
+		{ 8, 0x7fffffff00000000 },		/* too many */
+		{ 8, 1ULL << 32 | 8 },			/* a flag that is not known */
+		{ 16, 2ULL << 56 | 488ULL << 32 },	/* a type */
+		{ 16, 1ULL << 56 | 64ULL << 48 | 488ULL << 32 },	/* a granularity */
+		{ 16, 1ULL << 56 },			/* no name, so that it is too short */
+		{ 16, 1ULL << 56 | 489ULL << 32 },	/* too long */
+		{ 16, 1ULL << 56 | 488ULL << 32 | 0xffffffff },	/* extra data */
+	};
+	const __u32 flags[] = { 0, 0 };
+	struct qcow2_layout layout;
+	struct file before;
+	unsigned int i;
+
+	for (i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		begin();
+		put64(add_bitmaps(flags, 2) + 512 + wrong[i].at, wrong[i].value);
+		file_copy(&before, &file);
+		assert_int_equal(qcow2_parse_header(file.bytes, SIZE, &layout, &why), 0);
+		assert_int_equal(qcow2_image_open(&image, &file.blk, NULL, NULL, &layout, &memory,
+						  false, &why), -EINVAL);
+		assert_non_null(strstr(why.text, " of its bitmap directory cannot be true; it can be opened read-only"));
+		open_files(&file, NULL, true);
+		close_image();
+		nothing_was_written(&before);
+		free_files();
+	}
+}
+
+static void read_only_image_is_never_written(void **state)
+{
+	struct file before;
+
+	begin();
+	put64(QCOW2_HEADER_AUTOCLEAR, UNKNOWN_BIT);
+	put64(QCOW2_HEADER_INCOMPATIBLE, QCOW2_INCOMPAT_DIRTY);
+	file_copy(&before, &file);
+	open_files(&file, NULL, true);
+	assert_int_equal(qcow2_image_read(&image, bytes, 0, sizeof(bytes)), 0);
+	assert_int_equal(qcow2_image_write(&image, bytes, 0, sizeof(bytes)), -EROFS);
+	assert_int_equal(qcow2_image_zero(&image, 0, SIZE, false), -EROFS);
+	assert_int_equal(qcow2_image_begin(&image), -EROFS);
+	assert_int_equal(qcow2_image_flush(&image), 0);
+	close_image();
+	/* not even what is found to be wrong */
+	put64(4 * SIZE, SIZE);
+	file_free(&before);
+	file_copy(&before, &file);
+	open_files(&file, NULL, true);
+	assert_int_equal(qcow2_image_read(&image, bytes, 0, sizeof(bytes)), -EIO);
+	assert_non_null(qcow2_image_corrupt(&image));
+	close_image();
+	nothing_was_written(&before);
+	free_files();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(nothing_is_written_before_a_change),
+		cmocka_unit_test(what_comes_first_is_there_first),
+		cmocka_unit_test(beginning_is_tried_again),
+		cmocka_unit_test(directory_that_cannot_be_is_refused),
+		cmocka_unit_test(read_only_image_is_never_written),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -163,16 +163,11 @@ static int open_image(struct qcow2_chain *chain, const char *path,
 		if (ret)
 			return ret;
 	}
-	chain->memory = (struct qcow2_memory){
-		.nr	= nr > MIN_TABLES ? nr : MIN_TABLES,
-		.index	= calloc(chain->layout.l1.bytes / 8 + 1, sizeof(*chain->memory.index)),
-		.users	= calloc(nr > MIN_TABLES ? nr : MIN_TABLES, sizeof(*chain->memory.users)),
-	};
-	chain->memory.bytes = calloc(chain->memory.nr, qcow2_cluster_size(&chain->layout));
-	if (!chain->memory.index || !chain->memory.users || !chain->memory.bytes)
+	if (qcow2_memory_alloc(&chain->memory, &chain->layout, nr > MIN_TABLES ? nr : MIN_TABLES))
 		return refuse(why, -ENOMEM, "there is no memory for its tables");
 	ret = qcow2_image_open(&chain->image, &chain->file.blk, has_data ? &chain->data.blk : NULL,
-			       qcow2_chain_blk(chain->next), &chain->layout, &chain->memory, why);
+			       qcow2_chain_blk(chain->next), &chain->layout, &chain->memory, true,
+			       why);
 	chain->is_open = !ret;
 	return ret;
 }
@@ -262,9 +257,7 @@ void qcow2_chain_close(struct qcow2_chain *chain)
 		next = chain->next;
 		if (chain->is_open)
 			qcow2_image_close(&chain->image);
-		free(chain->memory.index);
-		free(chain->memory.users);
-		free(chain->memory.bytes);
+		qcow2_memory_free(&chain->memory);
 		qcow2_file_free(&chain->file);
 		qcow2_file_free(&chain->data);
 		if (chain->fd >= 0)

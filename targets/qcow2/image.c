@@ -96,6 +96,8 @@ int qcow2_image_open(struct qcow2_image *image, struct qcow2_blk *blk, struct qc
 		ret = qcow2_guard_open(&image->guard, blk, &image->layout, read_only);
 	if (!ret)
 		ret = open_metadata(image, memory, why);
+	if (!ret && image->tables.mapped)	/* who changed it before has died */
+		ret = qcow2_image_begin(image);
 	if (ret)
 		free_image(image);
 	return ret;

@@ -88,9 +88,12 @@ static __u32 use_table(__u64 pos, volatile __u32 *tag)
 	__u32 l1 = qcow2_map_l1(&geometry, pos), table;
 	volatile __u32 *index = word_of(&qcow2_index, l1), *users;
 
-	if (*tag & QCOW2_GIVEN)
-		return *tag & ~QCOW2_GIVEN;
 	table = index ? *index : 0;
+	if (*tag & QCOW2_GIVEN) {
+		if (table == (*tag & ~QCOW2_GIVEN))
+			return table;
+		unuse(*tag & ~QCOW2_GIVEN);	/* an I/O's whose server died */
+	}
 	users = table ? word_of(&qcow2_users, table - 1) : NULL;
 	if (!index || !users)
 		goto wanted;
@@ -194,6 +197,10 @@ unsigned long UBLK_BPF_STRUCT_OPS(qcow2_queue_io_cmd, struct ublk_bpf_io *io, un
 		goto redirect;
 	if (iod->op_flags & UBLK_IO_F_FUA && qcow2_shared.dirty)
 		goto redirect;
+	if (op == UBLK_IO_OP_WRITE && !qcow2_shared.writes) {
+		*tag = QCOW2_WANTED;
+		goto redirect;
+	}
 	table = use_table(iod->start_sector << 9, tag);
 	if (!table)
 		goto redirect;

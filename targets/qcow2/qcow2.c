@@ -308,11 +308,14 @@ static void tell_program(struct device *device)
 {
 	__u64 mask = qcow2_cluster_size(&device->layout) - 1;
 	__u64 end = (device->image.data->size(device->image.data) + mask) & ~mask;
+	bool corrupt = qcow2_image_corrupt(&device->image);
 
 	if (end > device->shared->end)
 		__atomic_store_n(&device->shared->end, end, __ATOMIC_RELEASE);
 	__atomic_store_n(&device->shared->dirty,
-			 device->image.tables.mapped || device->image.tables.failed, __ATOMIC_SEQ_CST);
+			 device->image.tables.mapped || device->image.tables.failed || corrupt,
+			 __ATOMIC_SEQ_CST);
+	__atomic_store_n(&device->shared->writes, device->image.begun && !corrupt, __ATOMIC_SEQ_CST);
 }
 
 static int qcow2_prepare(struct ublk_bpf_dev *dev)
@@ -337,7 +340,8 @@ static int qcow2_prepare(struct ublk_bpf_dev *dev)
 	device->depth = ublk_bpf_dev_depth(dev);
 	ret = qcow2_image_open(&device->image, &device->file.blk,
 			       device->data.bounce ? &device->data.blk : NULL,
-			       qcow2_chain_blk(device->chain), &device->layout, &device->memory, &why);
+			       qcow2_chain_blk(device->chain), &device->layout, &device->memory,
+			       ublk_bpf_dev_args(dev)->read_only, &why);
 	if (ret)
 		return ublk_bpf_dev_fail(dev, ret, "%s", ret == -EINVAL ? why.text : strerror(-ret));
 	device->is_open = true;
@@ -354,9 +358,10 @@ static bool give_back(struct device *device, const struct ublksrv_io_desc *iod, 
 	const struct qcow2_geometry *geometry = &device->geometry;
 	__u64 pos = iod->start_sector << 9, end = pos + ((__u64)iod->nr_sectors << 9), size, entry, bitmap;
 	__u32 l1 = qcow2_map_l1(geometry, pos), bytes;
+	bool write = ublksrv_get_op(iod) == UBLK_IO_OP_WRITE;
 	struct qcow2_table *table;
 
-	if (iod->op_flags & UBLK_IO_F_FUA ||
+	if (iod->op_flags & UBLK_IO_F_FUA || (write && qcow2_image_begin(&device->image)) ||
 	    qcow2_tables_get(&device->image.tables, l1, &table) || !table)
 		return false;
 	for (size = qcow2_cluster_size(&device->layout); pos < end; pos += bytes) {
@@ -366,9 +371,10 @@ static bool give_back(struct device *device, const struct ublksrv_io_desc *iod, 
 		entry = qcow2_table_entry(&device->image.tables, table,
 					  qcow2_map_word(geometry, pos) / geometry->entry_words, &bitmap);
 		if (qcow2_map_place(geometry, device->shared->end, entry, bitmap, pos, bytes,
-				    ublksrv_get_op(iod) == UBLK_IO_OP_WRITE) == ~0ULL)
+				    write) == ~0ULL)
 			return false;
 	}
+	tell_program(device);
 	__atomic_fetch_add(&device->memory.users[table->nr], 1, __ATOMIC_SEQ_CST);
 	__atomic_store_n(tag, (table->nr + 1) | QCOW2_GIVEN, __ATOMIC_SEQ_CST);
 	return true;

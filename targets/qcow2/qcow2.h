@@ -44,11 +44,12 @@ struct qcow2_geometry {
  * @end:	no cluster that is used is behind this byte of the data's file
  * @dirty:	the mapping in memory is newer than what a flush has made last: a flush, or a
  *		write that is one, is the server's
+ * @writes:	the program may write: the file says by now that it is being changed
  */
 struct qcow2_shared {
 	__u64 end;
 	__u32 dirty;
-	__u32 pad;
+	__u32 writes;
 };
 
 /* Of an entry's first word, in the machine's order: see format.h, which no program can include. */

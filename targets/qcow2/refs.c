@@ -241,6 +241,22 @@ int qcow2_refs_put(struct qcow2_refs *refs, __u64 cluster, __u64 nr)
 	return ret;
 }
 
+int qcow2_refs_claim(struct qcow2_refs *refs, __u64 cluster)
+{
+	struct qcow2_refblock *block;
+	int ret = get_block(refs, block_of(refs, cluster), &block);
+
+	if (ret)
+		return ret;
+	if (!block)
+		return -EIO;
+	if (qcow2_get_refcount(refs->layout, block->bytes, entry_of(refs, cluster)))
+		return 0;
+	qcow2_put_refcount(refs->layout, block->bytes, entry_of(refs, cluster), 1);
+	block->dirty = true;
+	return 0;
+}
+
 /* Write the sector of the table that entry @nr is in. */
 static int write_entry(struct qcow2_refs *refs, __u32 nr)
 {

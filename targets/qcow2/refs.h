@@ -94,6 +94,12 @@ int qcow2_refs_put(struct qcow2_refs *refs, __u64 cluster, __u64 nr);
  */
 int qcow2_refs_alloc(struct qcow2_refs *refs, __u64 nr, __u64 *cluster);
 
+/*
+ * Something refers to cluster @cluster that may not be counted: it is now. Return: 0, -EIO
+ * nothing can count it, or as the blk.
+ */
+int qcow2_refs_claim(struct qcow2_refs *refs, __u64 cluster);
+
 /* Write the counts that have changed; no flush. Return: as the blk, or of a flush before. */
 int qcow2_refs_write(struct qcow2_refs *refs);
 

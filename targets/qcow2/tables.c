@@ -51,56 +51,6 @@ static int add_to_guard(struct qcow2_tables *tables, struct qcow2_why *why)
 	return ret;
 }
 
-int qcow2_tables_open(struct qcow2_tables *tables, struct qcow2_blk *blk, struct qcow2_blk *data,
-		      struct qcow2_layout *layout, struct qcow2_refs *refs,
-		      struct qcow2_guard *guard, const struct qcow2_memory *memory,
-		      struct qcow2_why *why)
-{
-	__u32 i, nr = layout->l1.bytes / sizeof(__u64);
-	int ret = -ENOMEM;
-
-	*tables = (struct qcow2_tables){
-		.blk	= blk,
-		.data	= data,
-		.layout	= layout,
-		.refs	= refs,
-		.guard	= guard,
-		.memory	= *memory,
-		.l1	= calloc(nr ?: 1, sizeof(__u64)),
-		.l1_dirty = calloc(1, bitmap_bytes(layout->l1.bytes / SECTOR + 1)),
-		.tables	= calloc(memory->nr, sizeof(*tables->tables)),
-		.losses	= calloc(MAX_LOSSES, sizeof(*tables->losses)),
-	};
-	if (!tables->l1 || !tables->l1_dirty || !tables->tables || !tables->losses)
-		goto close;
-	for (i = 0; i < memory->nr; i++) {
-		tables->tables[i].nr = i;
-		tables->tables[i].l1 = NO_L1;
-		tables->tables[i].dirty = calloc(1, bitmap_bytes(nr_sectors(tables)));
-		if (!tables->tables[i].dirty)
-			goto close;
-	}
-	ret = nr ? blk->read(blk, tables->l1, layout->l1.offset, layout->l1.bytes) : 0;
-	if (ret)
-		goto close;
-	for (i = 0; i < nr; i++) {
-		tables->l1[i] = be64toh(tables->l1[i]);
-		if (qcow2_l1_entry_is_valid(layout, tables->l1[i]))
-			continue;
-		snprintf(why->text, sizeof(why->text),
-			 "entry %u of its L1 table, 0x%llx, cannot be true", i, tables->l1[i]);
-		ret = -EINVAL;
-		goto close;
-	}
-	ret = add_to_guard(tables, why);
-	if (!ret)
-		return 0;
-
-close:
-	qcow2_tables_close(tables);
-	return ret;
-}
-
 void qcow2_tables_close(struct qcow2_tables *tables)
 {
 	__u32 i;
@@ -391,6 +341,7 @@ static int make_room(struct qcow2_tables *tables, struct qcow2_table **room)
 		}
 		if (withdraw(tables, oldest)) {
 			forget_losses_of(tables, oldest);
+			__atomic_store_n(&tables->memory.owners[oldest->nr].l1, 0, __ATOMIC_RELEASE);
 			oldest->l1 = NO_L1;
 			tables->evictions++;
 			return 0;
@@ -402,6 +353,11 @@ static int make_room(struct qcow2_tables *tables, struct qcow2_table **room)
 
 static void publish(struct qcow2_tables *tables, struct qcow2_table *table, __u32 l1)
 {
+	struct qcow2_owner *owner = &tables->memory.owners[table->nr];
+
+	owner->entry = tables->l1[l1];
+	owner->nr = 0;
+	__atomic_store_n(&owner->l1, l1 + 1, __ATOMIC_RELEASE);
 	table->l1 = l1;
 	table->used = ++tables->clock;
 	__atomic_store_n(&tables->memory.index[l1], table->nr + 1, __ATOMIC_RELEASE);
@@ -456,6 +412,7 @@ static int give_place(struct qcow2_tables *tables, struct qcow2_table *table, __
 		mark_sector(table, i);
 	table->fresh = true;
 	set_l1(tables, l1, cluster << tables->layout->cluster_bits | QCOW2_COPIED);
+	__atomic_store_n(&tables->memory.owners[table->nr].entry, tables->l1[l1], __ATOMIC_RELEASE);
 	return 0;
 }
 
@@ -506,14 +463,234 @@ __u64 qcow2_table_entry(const struct qcow2_tables *tables, const struct qcow2_ta
 void qcow2_table_set(struct qcow2_tables *tables, struct qcow2_table *table, __u32 nr,
 		     __u64 entry, __u64 bitmap)
 {
+	struct qcow2_owner *owner = &tables->memory.owners[table->nr];
 	__u64 *to = entry_of(tables, table, nr);
 
 	if (tables->layout->entry_bits == 4) {
+		owner->words[0] = htobe64(entry);
+		owner->words[1] = htobe64(bitmap);
+		__atomic_store_n(&owner->nr, nr + 1, __ATOMIC_RELEASE);
 		if (to[0] != htobe64(entry))
-			__atomic_store_n(&to[0], htobe64(QCOW2_CHANGING), __ATOMIC_RELAXED);
+			__atomic_store_n(&to[0], htobe64(QCOW2_CHANGING), __ATOMIC_RELEASE);
 		__atomic_store_n(&to[1], htobe64(bitmap), __ATOMIC_RELEASE);
 	}
 	__atomic_store_n(&to[0], htobe64(entry), __ATOMIC_RELEASE);
+	__atomic_store_n(&owner->nr, 0, __ATOMIC_RELEASE);
 	mark_sector(table, ((size_t)nr << tables->layout->entry_bits) / SECTOR);
 	tables->mapped = true;
+}
+
+/* Cluster @cluster is named, also when nobody has written it or counted it yet. */
+static int adopt_cluster(struct qcow2_tables *tables, __u64 cluster)
+{
+	return qcow2_guard_take(tables->guard, cluster, 1) ?: qcow2_refs_claim(tables->refs, cluster);
+}
+
+/*
+ * An entry of a table in memory, and what the file has in its place: what is named now is
+ * counted, or what is not named any more lost.
+ */
+static int adopt_entry(struct qcow2_tables *tables, const struct qcow2_table *table, __u64 old_entry,
+		       __u64 entry, bool count)
+{
+	unsigned int bits = tables->layout->cluster_bits;
+	struct qcow2_cluster old, now;
+	__u64 last;
+
+	if (old_entry == entry)
+		return 0;
+	qcow2_parse_entry(tables->layout, old_entry, 0, 0, &old);
+	qcow2_parse_entry(tables->layout, entry, 0, 0, &now);
+	if (old.allocated && now.allocated && old.offset == now.offset)
+		return 0;
+	if (count)
+		return now.allocated ? adopt_cluster(tables, now.offset >> bits) : 0;
+	last = old.offset;
+	if (old.kind == QCOW2_KIND_COMPRESSED)
+		last += old.bytes - 1;
+	else if (!old.allocated)
+		return 0;
+	return qcow2_tables_lose(tables, table, old.offset >> bits,
+				 (last >> bits) - (old.offset >> bits) + 1);
+}
+
+/* What of a table in memory is not in the file, whose version is @old. */
+static int adopt_changes(struct qcow2_tables *tables, struct qcow2_table *table, const __u8 *old,
+			 bool count)
+{
+	/* nobody counts what is in a data file; in an image that is dirty all is counted anew */
+	bool counted = !tables->data && !(tables->layout->incompatible & QCOW2_INCOMPAT_DIRTY);
+	__u32 entry = 1U << tables->layout->entry_bits, at, i;
+	const __u8 *now = bytes_of(tables, table);
+	int ret = 0;
+
+	for (at = 0; !ret && at < qcow2_cluster_size(tables->layout); at += SECTOR) {
+		if (!memcmp(old + at, now + at, SECTOR))
+			continue;
+		mark_sector(table, at / SECTOR);
+		tables->mapped = true;
+		for (i = at; counted && !ret && i < at + SECTOR; i += entry)
+			ret = adopt_entry(tables, table, qcow2_get64(old + i), qcow2_get64(now + i),
+					  count);
+	}
+	return ret;
+}
+
+/* A table that is in memory and not in the file yet, where L1 entry @old is. */
+static int adopt_place(struct qcow2_tables *tables, struct qcow2_table *table, __u64 old, __u64 entry,
+		       bool count)
+{
+	__u64 cluster = (entry & QCOW2_OFFSET) >> tables->layout->cluster_bits;
+	struct qcow2_why why;
+	__u32 i;
+	int ret = 0;
+
+	if (!count && !(tables->layout->incompatible & QCOW2_INCOMPAT_DIRTY) && old)
+		return qcow2_tables_lose(tables, NULL,
+			(old & QCOW2_OFFSET) >> tables->layout->cluster_bits, 1);
+	if (!count)
+		return 0;
+	table->fresh = true;
+	for (i = 0; i < nr_sectors(tables); i++)
+		mark_sector(table, i);
+	set_l1(tables, table->l1, entry);
+	if (old)
+		qcow2_guard_remove(tables->guard, (old & QCOW2_OFFSET) >> tables->layout->cluster_bits, 1);
+	ret = adopt_cluster(tables, cluster);
+	return ret ?: qcow2_guard_add(tables->guard, QCOW2_META_L2, cluster, 1, &why);
+}
+
+/*
+ * Table @nr, which is in memory. @was: its L1 entry in the file; @old: room for a cluster.
+ * @count what is named now, or lose what is not any more.
+ */
+static int adopt_table(struct qcow2_tables *tables, __u32 nr, __u64 was, __u8 *old, bool count)
+{
+	struct qcow2_owner *owner = &tables->memory.owners[nr];
+	struct qcow2_table *table = &tables->tables[nr];
+	int ret = 0;
+
+	if (count) {
+		table->l1 = owner->l1 - 1;
+		table->used = ++tables->clock;
+		if (owner->nr)
+			memcpy(entry_of(tables, table, owner->nr - 1), owner->words, sizeof(owner->words));
+		owner->nr = 0;
+	}
+	memset(old, 0, qcow2_cluster_size(tables->layout));
+	if (was)
+		ret = tables->blk->read(tables->blk, old, was & QCOW2_OFFSET,
+					qcow2_cluster_size(tables->layout));
+	if (!ret)
+		ret = adopt_changes(tables, table, old, count);
+	return ret || was == owner->entry ? ret : adopt_place(tables, table, was, owner->entry, count);
+}
+
+/* Go on with what is in memory. First all is counted that is named, then what is not is lost. */
+static int adopt_tables(struct qcow2_tables *tables, struct qcow2_why *why)
+{
+	const struct qcow2_owner *owners = tables->memory.owners;
+	__u8 *old = malloc(qcow2_cluster_size(tables->layout));
+	__u64 *was = calloc(tables->memory.nr, sizeof(*was));
+	int ret = old && was ? 0 : -ENOMEM, count;
+	__u32 i;
+
+	for (count = 1; count >= 0; count--) {
+		for (i = 0; !ret && i < tables->memory.nr; i++) {
+			if (!owners[i].l1 || owners[i].l1 > nr_l1(tables))
+				continue;
+			if (count)
+				was[i] = tables->l1[owners[i].l1 - 1];
+			ret = adopt_table(tables, i, was[i], old, count);
+		}
+	}
+	free(old);
+	free(was);
+	if (ret) {
+		snprintf(why->text, sizeof(why->text), "its tables in memory cannot be taken over: %s",
+			 strerror(-ret));
+		return ret;
+	}
+	/* who died may just have taken one out */
+	for (i = 0; i < tables->memory.nr; i++)
+		if (tables->tables[i].l1 != NO_L1)
+			__atomic_store_n(&tables->memory.index[tables->tables[i].l1], i + 1,
+					 __ATOMIC_SEQ_CST);
+	return 0;
+}
+
+int qcow2_memory_alloc(struct qcow2_memory *memory, const struct qcow2_layout *layout, __u32 nr)
+{
+	*memory = (struct qcow2_memory){
+		.index	= calloc(layout->l1.bytes / sizeof(__u64) + 1, sizeof(*memory->index)),
+		.users	= calloc(nr, sizeof(*memory->users)),
+		.bytes	= calloc(nr, qcow2_cluster_size(layout)),
+		.owners	= calloc(nr, sizeof(*memory->owners)),
+		.nr	= nr,
+	};
+	if (memory->index && memory->users && memory->bytes && memory->owners)
+		return 0;
+	qcow2_memory_free(memory);
+	return -ENOMEM;
+}
+
+void qcow2_memory_free(struct qcow2_memory *memory)
+{
+	free(memory->index);
+	free(memory->users);
+	free(memory->bytes);
+	free(memory->owners);
+	*memory = (struct qcow2_memory){};
+}
+
+int qcow2_tables_open(struct qcow2_tables *tables, struct qcow2_blk *blk, struct qcow2_blk *data,
+		      struct qcow2_layout *layout, struct qcow2_refs *refs,
+		      struct qcow2_guard *guard, const struct qcow2_memory *memory,
+		      struct qcow2_why *why)
+{
+	__u32 i, nr = layout->l1.bytes / sizeof(__u64);
+	int ret = -ENOMEM;
+
+	*tables = (struct qcow2_tables){
+		.blk	= blk,
+		.data	= data,
+		.layout	= layout,
+		.refs	= refs,
+		.guard	= guard,
+		.memory	= *memory,
+		.l1	= calloc(nr ?: 1, sizeof(__u64)),
+		.l1_dirty = calloc(1, bitmap_bytes(layout->l1.bytes / SECTOR + 1)),
+		.tables	= calloc(memory->nr, sizeof(*tables->tables)),
+		.losses	= calloc(MAX_LOSSES, sizeof(*tables->losses)),
+	};
+	if (!tables->l1 || !tables->l1_dirty || !tables->tables || !tables->losses)
+		goto close;
+	for (i = 0; i < memory->nr; i++) {
+		tables->tables[i].nr = i;
+		tables->tables[i].l1 = NO_L1;
+		tables->tables[i].dirty = calloc(1, bitmap_bytes(nr_sectors(tables)));
+		if (!tables->tables[i].dirty)
+			goto close;
+	}
+	ret = nr ? blk->read(blk, tables->l1, layout->l1.offset, layout->l1.bytes) : 0;
+	if (ret)
+		goto close;
+	for (i = 0; i < nr; i++) {
+		tables->l1[i] = be64toh(tables->l1[i]);
+		if (qcow2_l1_entry_is_valid(layout, tables->l1[i]))
+			continue;
+		snprintf(why->text, sizeof(why->text),
+			 "entry %u of its L1 table, 0x%llx, cannot be true", i, tables->l1[i]);
+		ret = -EINVAL;
+		goto close;
+	}
+	ret = add_to_guard(tables, why);
+	if (!ret)
+		ret = adopt_tables(tables, why);
+	if (!ret)
+		return 0;
+
+close:
+	qcow2_tables_close(tables);
+	return ret;
 }

@@ -37,20 +37,41 @@
 #include "refs.h"
 
 /**
- * struct qcow2_memory - what a program sees of the tables
+ * struct qcow2_owner - whose a table in memory is
+ * @entry:	the L1 entry as it is to be
+ * @l1:		which one that is, and one; 0: the memory is free
+ * @nr:		of an entry of two words that is being changed, and one
+ * @words:	what it is to be
+ */
+struct qcow2_owner {
+	__u64 entry;
+	__u32 l1;
+	__u32 nr;
+	__u64 words[2];
+};
+
+/**
+ * struct qcow2_memory - the tables in memory
  * @index:	by L1 entry: the number of its table, and one; 0: it is not there
  * @users:	by table: I/Os of a program that use it
  * @bytes:	the tables, a cluster each, as they lie in the file
+ * @owners:	by table; no program needs it
  * @nr:		how many
  *
- * All zeroes at first.
+ * All zeroes at first. It may outlive whoever changes it, at any moment: then it is what
+ * the disk's mapping is, and qcow2_tables_open() goes on with it.
  */
 struct qcow2_memory {
 	__u32 *index;
 	__u32 *users;
 	__u8 *bytes;
+	struct qcow2_owner *owners;
 	__u32 nr;
 };
+
+/* Memory of our own, for @nr tables. Return: 0 or -ENOMEM. */
+int qcow2_memory_alloc(struct qcow2_memory *memory, const struct qcow2_layout *layout, __u32 nr);
+void qcow2_memory_free(struct qcow2_memory *memory);
 
 /**
  * struct qcow2_table - an L2 table in memory
@@ -119,7 +140,7 @@ struct qcow2_tables {
 };
 
 /**
- * qcow2_tables_open() - read the L1 table
+ * qcow2_tables_open() - read the L1 table, and go on with the tables that are in memory
  * @tables:	the result
  * @blk:	the image; outlives it, as do the others
  * @data:	its data file; NULL: it has none
@@ -128,6 +149,10 @@ struct qcow2_tables {
  * @guard:	is told of the tables
  * @memory:	room for L2 tables, 2 of them at least
  * @why:	what is wrong
+ *
+ * Of tables in memory, what is not in the file yet counts as changed: what they name is counted,
+ * and what the file names in its place is lost. What had been given back and was not counted
+ * yet when the one before died leaks.
  *
  * Return: 0, -EINVAL, -ENOMEM, or as @blk.
  */

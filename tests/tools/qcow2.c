@@ -134,7 +134,7 @@ int main(int argc, char **argv)
 	struct qcow2_chain *chain;
 	static __u8 buffer[MOST_SECTORS * 512];
 	const char *given = getenv("SEED");
-	struct qcow2_memory memory = { .nr = TABLES };
+	struct qcow2_memory memory;
 	struct qcow2_layout layout;
 	struct qcow2_image image;
 	struct qcow2_why why;
@@ -154,9 +154,8 @@ int main(int argc, char **argv)
 	if (qcow2_read_header(blk, &layout, &why) ||
 	    qcow2_chain_open(&chain, image_file.fd, argv[1], blk, &layout, &trust, &why))
 		die(argv[1], why.text);
-	memory.index = calloc(layout.l1.bytes / 8, sizeof(*memory.index));
-	memory.users = calloc(TABLES, sizeof(*memory.users));
-	memory.bytes = calloc(TABLES, qcow2_cluster_size(&layout));
+	if (qcow2_memory_alloc(&memory, &layout, TABLES))
+		die(argv[1], "no memory");
 	if (qcow2_image_open(&image, blk, data, qcow2_chain_blk(chain), &layout, &memory, false,
 			     &why))
 		die(argv[1], why.text);
@@ -168,8 +167,6 @@ int main(int argc, char **argv)
 	if (ret)
 		die("close", strerror(-ret));
 	qcow2_chain_close(chain);
-	free(memory.index);
-	free(memory.users);
-	free(memory.bytes);
+	qcow2_memory_free(&memory);
 	return 0;
 }

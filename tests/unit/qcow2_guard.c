@@ -84,9 +84,10 @@ static void refused(const char *what)
 
 	file_copy(&before, &file);
 	if (!qcow2_parse_header(file.bytes, SIZE, &layout, &why)) {
-		memory.nr = TABLES;
+		assert_int_equal(qcow2_memory_alloc(&memory, &layout, TABLES), 0);
 		assert_int_equal(qcow2_image_open(&image, &file.blk, NULL, NULL, &layout, &memory,
 						  false, &why), -EINVAL);
+		qcow2_memory_free(&memory);
 	}
 	if (!strstr(why.text, what))
 		fail_msg("'%s' is not in '%s'", what, why.text);
@@ -414,10 +415,7 @@ static void damage_is_survived(void **state)
 		}
 		if (qcow2_parse_header(file.bytes, size, &layout, &why) || layout.l1.bytes > 1 << 20)
 			goto next;
-		memory.nr = TABLES;
-		memory.index = calloc(layout.l1.bytes / 8 ?: 1, sizeof(*memory.index));
-		memory.users = calloc(memory.nr, sizeof(*memory.users));
-		memory.bytes = calloc(memory.nr, qcow2_cluster_size(&layout));
+		assert_int_equal(qcow2_memory_alloc(&memory, &layout, TABLES), 0);
 		ret = qcow2_image_open(&image, &file.blk, layout.incompatible & QCOW2_INCOMPAT_DATA_FILE ?
 				       &data_file.blk : NULL, layout.backing.bytes ? &backing_file.blk : NULL,
 				       &layout, &memory, false, &why);

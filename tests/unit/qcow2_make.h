@@ -90,10 +90,7 @@ static inline void open_files(struct file *in, struct file *data, bool read_only
 	ret = qcow2_parse_header(in->bytes, in->size < size ? in->size : size, &layout, &why);
 	if (ret)
 		fail_msg("%s", why.text);
-	memory.nr = TABLES;
-	memory.index = calloc(layout.l1.bytes / 8, sizeof(*memory.index));
-	memory.users = calloc(memory.nr, sizeof(*memory.users));
-	memory.bytes = calloc(memory.nr, size);
+	assert_int_equal(qcow2_memory_alloc(&memory, &layout, TABLES), 0);
 	ret = qcow2_image_open(&image, &in->blk, shape.data_file ? &data->blk : NULL,
 			       shape.backing ? &backing_file.blk : NULL, &layout, &memory,
 			       read_only, &why);
@@ -108,9 +105,7 @@ static inline void open_image(void)
 
 static inline void free_memory(void)
 {
-	free(memory.index);
-	free(memory.users);
-	free(memory.bytes);
+	qcow2_memory_free(&memory);
 }
 
 static inline void close_image(void)

@@ -80,8 +80,8 @@ int qcow2_image_close(struct qcow2_image *image);
 
 /*
  * Read, write or zero a part of the disk that lies within it. @unmap: it need not keep its
- * place. Return: 0, -EIO what the metadata says cannot be, -ENOSPC, -EBUSY no memory for a
- * table, -EROFS it was opened so, or as the blk. A part may be done then.
+ * place. Return: 0, -EIO what the metadata says cannot be, -ENOSPC, -EROFS it was opened so, or
+ * as the blk. A part may be done then.
  */
 int qcow2_image_read(struct qcow2_image *image, void *to, __u64 pos, size_t bytes);
 int qcow2_image_write(struct qcow2_image *image, const void *from, __u64 pos, size_t bytes);

@@ -49,6 +49,15 @@ struct {
 	__type(value, struct pair);
 } qcow2_tags SEC(".maps");
 
+/* What the next server has to know, should this one die: struct qcow2_owner, in words. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} qcow2_owners SEC(".maps");
+
 /* The tables, one behind the other, as they lie in the file. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

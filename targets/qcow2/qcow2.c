@@ -28,7 +28,7 @@ struct shared_map {
 	size_t bytes;
 };
 
-enum { MAP_INDEX, MAP_USERS, MAP_TAGS, MAP_WORDS, MAP_SHARED_DATA, NR_MAPS };
+enum { MAP_INDEX, MAP_USERS, MAP_TAGS, MAP_OWNERS, MAP_WORDS, MAP_SHARED_DATA, NR_MAPS };
 
 struct device {
 	struct qcow2_bpf *skel;
@@ -40,6 +40,7 @@ struct device {
 	struct shared_map maps[NR_MAPS];
 	struct qcow2_geometry geometry;
 	__u32 *tags;
+	bool *given;		/* by tag: by this server, once at least */
 	struct qcow2_shared *shared;
 	unsigned int depth;
 	pthread_mutex_t lock;	/* of all below */
@@ -232,6 +233,8 @@ static size_t map_bytes(const struct ublk_bpf_dev *dev, const struct device *dev
 		return (nr_tables(device) + 1) / 2 * sizeof(__u64);
 	case MAP_TAGS:
 		return (tags + 1) / 2 * sizeof(__u64);
+	case MAP_OWNERS:
+		return nr_tables(device) * sizeof(struct qcow2_owner);
 	case MAP_WORDS:
 		return (size_t)nr_tables(device) << device->layout.cluster_bits;
 	default:
@@ -243,6 +246,7 @@ static const char *const map_names[NR_MAPS] = {
 	[MAP_INDEX]	  = "qcow2_index",
 	[MAP_USERS]	  = "qcow2_users",
 	[MAP_TAGS]	  = "qcow2_tags",
+	[MAP_OWNERS]	  = "qcow2_owners",
 	[MAP_WORDS]	  = "qcow2_words",
 	[MAP_SHARED_DATA] = ".data.qcow2",
 };
@@ -306,12 +310,12 @@ static int map_memory(struct ublk_bpf_dev *dev, struct device *device, unsigned 
 /* What the program may know of the image, after something was done to it. */
 static void tell_program(struct device *device)
 {
-	__u64 mask = qcow2_cluster_size(&device->layout) - 1;
-	__u64 end = (device->image.data->size(device->image.data) + mask) & ~mask;
+	/* in a data file a cluster has its own place, whether that is there yet or not */
+	__u64 end = device->geometry.own_data ? QCOW2_MAX_OFFSET :
+		    device->image.guard.end << device->layout.cluster_bits;
 	bool corrupt = qcow2_image_corrupt(&device->image);
 
-	if (end > device->shared->end)
-		__atomic_store_n(&device->shared->end, end, __ATOMIC_RELEASE);
+	__atomic_store_n(&device->shared->end, end, __ATOMIC_RELEASE);
 	__atomic_store_n(&device->shared->dirty,
 			 device->image.tables.mapped || device->image.tables.failed || corrupt,
 			 __ATOMIC_SEQ_CST);
@@ -333,11 +337,15 @@ static int qcow2_prepare(struct ublk_bpf_dev *dev)
 		.index	= device->maps[MAP_INDEX].at,
 		.users	= device->maps[MAP_USERS].at,
 		.bytes	= device->maps[MAP_WORDS].at,
+		.owners	= device->maps[MAP_OWNERS].at,
 		.nr	= nr_tables(device),
 	};
 	device->tags = device->maps[MAP_TAGS].at;
 	device->shared = device->maps[MAP_SHARED_DATA].at;
 	device->depth = ublk_bpf_dev_depth(dev);
+	device->given = calloc(ublk_bpf_dev_nr_queues(dev) * device->depth, sizeof(*device->given));
+	if (!device->given)
+		return -ENOMEM;
 	ret = qcow2_image_open(&device->image, &device->file.blk,
 			       device->data.bounce ? &device->data.blk : NULL,
 			       qcow2_chain_blk(device->chain), &device->layout, &device->memory,
@@ -377,20 +385,22 @@ static bool give_back(struct device *device, const struct ublksrv_io_desc *iod, 
 	tell_program(device);
 	__atomic_fetch_add(&device->memory.users[table->nr], 1, __ATOMIC_SEQ_CST);
 	__atomic_store_n(tag, (table->nr + 1) | QCOW2_GIVEN, __ATOMIC_SEQ_CST);
+	device->given[tag - device->tags] = true;
 	return true;
 }
 
 /*
  * Wait until the program has taken what was given back to it: that needs the tables as they
  * are. Their threads do no more than tell the driver, so it is not long. Called with
- * device->lock, so that nothing more is given.
+ * device->lock, so that nothing more is given. Those of a server that died may stay; but
+ * what comes of them has not been the server's since.
  */
 static void wait_for_given(struct ublk_bpf_dev *dev, struct device *device)
 {
 	unsigned int nr = ublk_bpf_dev_nr_queues(dev) * device->depth, i;
 
 	for (i = 0; i < nr; i++)
-		while (__atomic_load_n(&device->tags[i], __ATOMIC_SEQ_CST) & QCOW2_GIVEN)
+		while (device->given[i] && __atomic_load_n(&device->tags[i], __ATOMIC_SEQ_CST) & QCOW2_GIVEN)
 			usleep(10);
 }
 
@@ -408,6 +418,7 @@ static int discard(struct device *device, __u64 pos, __u64 bytes)
 static int serve(struct ublk_bpf_dev *dev, struct device *device,
 		 const struct ublksrv_io_desc *iod, void *buf)
 {
+	const struct ublk_bpf_args *args = ublk_bpf_dev_args(dev);
 	__u64 pos = iod->start_sector << 9, bytes = (__u64)iod->nr_sectors << 9;
 	int ret;
 
@@ -421,7 +432,8 @@ static int serve(struct ublk_bpf_dev *dev, struct device *device,
 		return qcow2_image_flush(&device->image);
 	case UBLK_IO_OP_DISCARD:
 		wait_for_given(dev, device);
-		return discard(device, pos, bytes);
+		ret = discard(device, pos, bytes);
+		break;
 	case UBLK_IO_OP_WRITE_ZEROES:
 		wait_for_given(dev, device);
 		ret = qcow2_image_zero(&device->image, pos, bytes,
@@ -430,7 +442,8 @@ static int serve(struct ublk_bpf_dev *dev, struct device *device,
 	default:
 		return -EOPNOTSUPP;
 	}
-	if (!ret && iod->op_flags & UBLK_IO_F_FUA)
+	/* without a program there is no memory that outlives us */
+	if (!ret && (iod->op_flags & UBLK_IO_F_FUA || (args->server && args->recover)))
 		ret = qcow2_image_flush(&device->image);
 	return ret;
 }
@@ -440,10 +453,12 @@ static int qcow2_handle_io(struct ublk_bpf_dev *dev, unsigned int queue, unsigne
 {
 	struct device *device = device_of(dev);
 	__u32 *tag = &device->tags[queue * device->depth + nr];
-	bool wanted = __atomic_exchange_n(tag, 0, __ATOMIC_SEQ_CST) == QCOW2_WANTED;
+	bool wanted = __atomic_load_n(tag, __ATOMIC_SEQ_CST) == QCOW2_WANTED;
 	unsigned int op = ublksrv_get_op(iod);
 	int ret;
 
+	if (wanted)
+		__atomic_store_n(tag, 0, __ATOMIC_SEQ_CST);
 	pthread_mutex_lock(&device->lock);
 	if (wanted && (op == UBLK_IO_OP_READ || op == UBLK_IO_OP_WRITE) &&
 	    give_back(device, iod, tag)) {
@@ -468,6 +483,7 @@ static void qcow2_deinit(struct ublk_bpf_dev *dev)
 	for (i = 0; i < NR_MAPS; i++)
 		if (device->maps[i].bytes)
 			munmap(device->maps[i].at, device->maps[i].bytes);
+	free(device->given);
 	qcow2_chain_close(device->chain);
 	qcow2_file_free(&device->file);
 	qcow2_file_free(&device->data);

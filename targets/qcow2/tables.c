@@ -327,7 +327,10 @@ static int make_room(struct qcow2_tables *tables, struct qcow2_table **room)
 	__u32 tries;
 	int ret;
 
-	for (tries = 0; tries < tables->memory.nr; tries++) {
+	for (tries = 1;; tries++) {
+		/* all are used: as in drain() that ends without us */
+		if (tries % tables->memory.nr == 0)
+			usleep(100);
 		oldest = find_oldest(tables);
 		if (!oldest)
 			return stopped(tables);
@@ -348,7 +351,6 @@ static int make_room(struct qcow2_tables *tables, struct qcow2_table **room)
 		}
 		oldest->used = ++tables->clock;	/* it is used, after all */
 	}
-	return -EBUSY;
 }
 
 static void publish(struct qcow2_tables *tables, struct qcow2_table *table, __u32 l1)

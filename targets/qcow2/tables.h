@@ -171,7 +171,7 @@ void qcow2_tables_close(struct qcow2_tables *tables);
  * @table:	the result; NULL: there is none, all its clusters are unallocated. It stays
  *		until the next call
  *
- * Return: 0, -EIO it cannot be true, or its L1 entry, -EBUSY all others are in use,
+ * While all others are used it waits. Return: 0, -EIO it cannot be true, or its L1 entry,
  * or as the blk.
  */
 int qcow2_tables_get(struct qcow2_tables *tables, __u32 l1, struct qcow2_table **table);

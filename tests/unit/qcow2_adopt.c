@@ -51,6 +51,31 @@ static void put_files(void)
 	assert_int_equal(qcow2_file_init(&data, fds[1], 512, false), 0);
 }
 
+/* An image nobody has served, over a backing file of half the size if @of has one. */
+static void begin(const struct shape *of)
+{
+	__u8 sector[512];
+	unsigned int i;
+
+	make(of);
+	memset(left, 0, sizeof(*left));
+	for (i = 0; of->backing && i < SECTORS / 2; i++) {
+		left->model[i] = 0xba000000 + i;
+		fill(sector, left->model[i], 1);
+		file_put(&backing_file, sector, i * 512ULL, 512);
+	}
+	put_files();
+}
+
+static void end(void)
+{
+	qcow2_file_free(&image_file);
+	qcow2_file_free(&data);
+	close(fds[0]);
+	close(fds[1]);
+	free_files();
+}
+
 static void get_file(void)
 {
 	__u64 size = image_file.blk.size(&image_file.blk);
@@ -173,24 +198,14 @@ static void server_is_killed_at_any_moment(void **state)
 	};
 	unsigned int i, j, leaked = 0, done = 0, kills = 0;
 
-	left = mmap(NULL, sizeof(*left), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	assert_true(left != MAP_FAILED);
 	file_seeded();
-	for (i = 0; i < 3 * sizeof(some) / sizeof(some[0]); i++) {
-		make(&some[i % (sizeof(some) / sizeof(some[0]))]);
-		memset(left, 0, sizeof(*left));
-		for (j = 0; shape.backing && j < SECTORS / 2; j++) {
-			__u8 sector[512];
-
-			left->model[j] = 0xba000000 + j;
-			fill(sector, left->model[j], 1);
-			file_put(&backing_file, sector, j * 512ULL, 512);
-		}
-		put_files();
-		for (j = 0; j < 30; j++, kills++) {
+	for (i = 0; i < 10 * sizeof(some) / sizeof(some[0]); i++) {
+		begin(&some[i % (sizeof(some) / sizeof(some[0]))]);
+		for (j = 0; j < 10; j++, kills++) {
 			pid_t server = start(~0U);
 
-			usleep(file_random(30000));
+			/* tables are made in its first moments */
+			usleep(j < 5 ? 500 + file_random(1000) : file_random(20000));
 			kill(server, SIGKILL);
 			wait_for(server, true);
 		}
@@ -202,22 +217,55 @@ static void server_is_killed_at_any_moment(void **state)
 		memset(left->index, 0, sizeof(left->index));
 		wait_for(start(0), false);
 		done += left->done;
-		qcow2_file_free(&image_file);
-		qcow2_file_free(&data);
-		close(fds[0]);
-		close(fds[1]);
-		free_files();
+		end();
 	}
 	printf("%u servers killed, %u operations, %u clusters leaked\n", kills, done, leaked);
 	assert_true(done > kills);
-	munmap(left, sizeof(*left));
+}
+
+/* Between the two words of an entry: too short a moment to be hit. */
+static void change_that_was_under_way_is_made(void **state)
+{
+	static const struct shape one = { 3, 16, 4, .subclusters = true };
+	__u64 *words = (__u64 *)left->tables[0];
+
+	begin(&one);
+	open_left();
+	for (unsigned int i = 0; i < 3; i++) {
+		__u8 sector[512];
+
+		left->model[i] = ++left->number;
+		fill(sector, left->model[i], 1);
+		assert_int_equal(qcow2_image_write(&image, sector, i * 512ULL, 512), 0);
+	}
+	assert_int_equal(left->owners[0].l1, 1);
+	memcpy(left->owners[0].words, words, 16);
+	left->owners[0].nr = 1;
+	words[0] = htobe64(QCOW2_CHANGING);
+	words[1] = 0;
+	memory = (struct qcow2_memory){};
+	forget_image();
+	wait_for(start(0), false);
+	get_file();
+	assert_int_equal(check(&file, true), 0);
+	memset(left->owners, 0, sizeof(left->owners));
+	memset(left->index, 0, sizeof(left->index));
+	wait_for(start(0), false);
+	end();
+}
+
+static int map_left(void **state)
+{
+	left = mmap(NULL, sizeof(*left), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	return left == MAP_FAILED;
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(server_is_killed_at_any_moment),
+		cmocka_unit_test(change_that_was_under_way_is_made),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, map_left, NULL);
 }

@@ -6,6 +6,9 @@
  */
 #include "abi.h"
 
+struct ublk_bpf_hold {
+} __attribute__((preserve_access_index));
+
 extern struct ublk_bpf_hold *ublk_bpf_hold(struct ublk_bpf_io *io) __ksym;
 extern void ublk_bpf_hold_release(struct ublk_bpf_hold *h) __ksym;
 extern int ublk_bpf_forward(struct ublk_bpf_io *io, __u32 off, __u32 bytes, __u32 slot,

@@ -22,7 +22,11 @@ def panels: [
 	["depth32w", "iops", "depth 32, one job, write"],
 	["volumes1", "us", "volumes, depth 1, one job, read"],
 	["volumes32", "iops", "volumes, depth 32, one job, read"],
-	["volumes2", "iops", "volumes, depth 32, two jobs on two queues, read"]
+	["volumes2", "iops", "volumes, depth 32, two jobs on two queues, read"],
+	["image1", "us", "an image on ext4, depth 1, one job, read"],
+	["image32", "iops", "an image on ext4, depth 32, one job, read"],
+	["image1w", "us", "an image on ext4, depth 1, one job, write"],
+	["image32w", "iops", "an image on ext4, depth 32, one job, write"]
 ][];
 
 . as $all | .machine as $m

@@ -51,7 +51,7 @@ static int read_entry(struct qcow2_bitmap *bitmap, struct qcow2_blk *blk,
 	bitmap->table.offset = qcow2_get64(head + AT_TABLE);
 	bitmap->table.bytes = 8ULL * qcow2_get32(head + AT_TABLE_ENTRIES);
 	flags = qcow2_get32(head + AT_FLAGS);
-	bitmap->tracks = flags & FLAG_AUTO && !(flags & FLAG_IN_USE);
+	bitmap->tracks = flags & FLAG_AUTO;
 	name = head[AT_NAME_BYTES] << 8 | head[AT_NAME_BYTES + 1];
 	*bytes = (HEAD_BYTES + name + (__u64)qcow2_get32(head + AT_EXTRA_BYTES) + 7) & ~7ULL;
 	if (flags & ~FLAGS_KNOWN || head[AT_TYPE] != TRACKING || head[AT_GRANULARITY] > 63 ||

@@ -4,6 +4,8 @@
  * and what was found to be wrong with an image that is open: it is corrupt from then on,
  * says so in its header, and nothing is written to it any more.
  *
+ * By the limits of format.h and snapshots.c no image has 8 million such clusters: 128 MiB.
+ *
  * What only snapshots name beside their L1 tables is not known here: it is never written.
  */
 #ifndef TARGET_QCOW2_GUARD_H

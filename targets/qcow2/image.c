@@ -6,6 +6,7 @@
 #include "compressed.h"
 #include "header.h"
 #include "image.h"
+#include "repair.h"
 #include "snapshots.h"
 
 #define SECTOR		512
@@ -70,8 +71,10 @@ static int open_metadata(struct qcow2_image *image, const struct qcow2_memory *m
 		return ret;
 	if (!image->read_only)
 		ret = qcow2_bitmaps_read(&image->bitmaps, image->blk, layout, why);
+	if (!ret && !image->read_only && layout->incompatible & QCOW2_INCOMPAT_DIRTY)
+		ret = qcow2_repair(image, &snapshots, why);
 	qcow2_snapshots_free(&snapshots);
-	return ret;
+	return ret ?: qcow2_tables_adopt(&image->tables, why);
 }
 
 int qcow2_image_open(struct qcow2_image *image, struct qcow2_blk *blk, struct qcow2_blk *data,
@@ -115,7 +118,10 @@ static int write_beginning(struct qcow2_image *image)
 	int ret = 0;
 
 	layout.autoclear &= QCOW2_AUTOCLEAR_KNOWN;
-	if (layout.autoclear != image->layout.autoclear)
+	if (layout.compatible & QCOW2_COMPAT_LAZY_REFCOUNTS)
+		layout.incompatible |= QCOW2_INCOMPAT_DIRTY;
+	if (layout.autoclear != image->layout.autoclear ||
+	    layout.incompatible != image->layout.incompatible)
 		ret = qcow2_header_write(image->blk, &layout);
 	if (!ret)
 		ret = qcow2_bitmaps_use(&image->bitmaps, image->blk);
@@ -146,6 +152,12 @@ static int finish(struct qcow2_image *image)
 
 	if (!ret)
 		ret = qcow2_refs_write(&image->refs);
+	if (!ret)
+		ret = image->blk->flush(image->blk);
+	if (ret || !(image->layout.incompatible & QCOW2_INCOMPAT_DIRTY))
+		return ret;
+	image->layout.incompatible &= ~QCOW2_INCOMPAT_DIRTY;
+	ret = qcow2_header_write(image->blk, &image->layout);
 	return ret ?: image->blk->flush(image->blk);
 }
 

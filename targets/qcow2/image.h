@@ -56,6 +56,8 @@ struct qcow2_image {
  * @read_only:	nothing is ever written, nor is what is only needed for that looked at
  * @why:	what is wrong
  *
+ * One that was not closed, and says so, is repaired first if it is to be written: see repair.h.
+ *
  * Return: 0, -EINVAL, -ENOMEM, or as the blk.
  */
 int qcow2_image_open(struct qcow2_image *image, struct qcow2_blk *blk, struct qcow2_blk *data,
@@ -75,7 +77,10 @@ int qcow2_image_begin(struct qcow2_image *image);
  */
 const char *qcow2_image_corrupt(const struct qcow2_image *image);
 
-/* Flush, and write what is only good to be known: free clusters. Return: as the flush. */
+/*
+ * Flush, and write what is only good to be known: free clusters, and counts that are lazy.
+ * Return: as the flush.
+ */
 int qcow2_image_close(struct qcow2_image *image);
 
 /*

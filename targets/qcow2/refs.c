@@ -257,8 +257,7 @@ int qcow2_refs_claim(struct qcow2_refs *refs, __u64 cluster)
 	return 0;
 }
 
-/* Write the sector of the table that entry @nr is in. */
-static int write_entry(struct qcow2_refs *refs, __u32 nr)
+int qcow2_refs_write_entry(struct qcow2_refs *refs, __u32 nr)
 {
 	__u64 sector[SECTOR_ENTRIES];
 	__u32 first = nr - nr % SECTOR_ENTRIES, i;
@@ -294,7 +293,7 @@ static int add_block(struct qcow2_refs *refs, __u32 nr)
 	if (!ret)
 		ret = flush(refs);
 	if (!ret)
-		ret = write_entry(refs, nr);
+		ret = qcow2_refs_write_entry(refs, nr);
 	if (!ret)
 		ret = flush(refs);
 	if (!ret)

@@ -103,4 +103,7 @@ int qcow2_refs_claim(struct qcow2_refs *refs, __u64 cluster);
 /* Write the counts that have changed; no flush. Return: as the blk, or of a flush before. */
 int qcow2_refs_write(struct qcow2_refs *refs);
 
+/* Write entry @nr of the table, with its sector; no flush. Return: as the blk. */
+int qcow2_refs_write_entry(struct qcow2_refs *refs, __u32 nr);
+
 #endif

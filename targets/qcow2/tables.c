@@ -90,6 +90,16 @@ static void set_l1(struct qcow2_tables *tables, __u32 l1, __u64 entry)
 	tables->mapped = true;
 }
 
+void qcow2_tables_set_copied(struct qcow2_tables *tables, __u32 l1, bool copied)
+{
+	__u64 entry = tables->l1[l1] & ~QCOW2_COPIED;
+
+	if (copied)
+		entry |= QCOW2_COPIED;
+	if (entry != tables->l1[l1])
+		set_l1(tables, l1, entry);
+}
+
 /* Write the sectors of a table that have changed, those beside each other at once. */
 static int write_table(struct qcow2_tables *tables, struct qcow2_table *table)
 {
@@ -190,8 +200,10 @@ static int flush(struct qcow2_tables *tables, struct qcow2_blk *blk)
 static int write_all(struct qcow2_tables *tables)
 {
 	__u32 i;
-	int ret = qcow2_refs_write(tables->refs);
+	int ret = tables->refs->failed;
 
+	if (!ret && !(tables->layout->incompatible & QCOW2_INCOMPAT_DIRTY))
+		ret = qcow2_refs_write(tables->refs);
 	if (!ret)
 		ret = write_tables(tables, true);
 	if (!ret && tables->data)
@@ -520,8 +532,6 @@ static int adopt_entry(struct qcow2_tables *tables, const struct qcow2_table *ta
 static int adopt_changes(struct qcow2_tables *tables, struct qcow2_table *table, const __u8 *old,
 			 bool count)
 {
-	/* nobody counts what is in a data file; in an image that is dirty all is counted anew */
-	bool counted = !tables->data && !(tables->layout->incompatible & QCOW2_INCOMPAT_DIRTY);
 	__u32 entry = 1U << tables->layout->entry_bits, at, i;
 	const __u8 *now = bytes_of(tables, table);
 	int ret = 0;
@@ -531,7 +541,8 @@ static int adopt_changes(struct qcow2_tables *tables, struct qcow2_table *table,
 			continue;
 		mark_sector(table, at / SECTOR);
 		tables->mapped = true;
-		for (i = at; counted && !ret && i < at + SECTOR; i += entry)
+		/* nobody counts what is in a data file */
+		for (i = at; !tables->data && !ret && i < at + SECTOR; i += entry)
 			ret = adopt_entry(tables, table, qcow2_get64(old + i), qcow2_get64(now + i),
 					  count);
 	}
@@ -547,7 +558,7 @@ static int adopt_place(struct qcow2_tables *tables, struct qcow2_table *table, _
 	__u32 i;
 	int ret = 0;
 
-	if (!count && !(tables->layout->incompatible & QCOW2_INCOMPAT_DIRTY) && old)
+	if (!count && old)
 		return qcow2_tables_lose(tables, NULL,
 			(old & QCOW2_OFFSET) >> tables->layout->cluster_bits, 1);
 	if (!count)
@@ -588,8 +599,7 @@ static int adopt_table(struct qcow2_tables *tables, __u32 nr, __u64 was, __u8 *o
 	return ret || was == owner->entry ? ret : adopt_place(tables, table, was, owner->entry, count);
 }
 
-/* Go on with what is in memory. First all is counted that is named, then what is not is lost. */
-static int adopt_tables(struct qcow2_tables *tables, struct qcow2_why *why)
+int qcow2_tables_adopt(struct qcow2_tables *tables, struct qcow2_why *why)
 {
 	const struct qcow2_owner *owners = tables->memory.owners;
 	__u8 *old = malloc(qcow2_cluster_size(tables->layout));
@@ -597,6 +607,7 @@ static int adopt_tables(struct qcow2_tables *tables, struct qcow2_why *why)
 	int ret = old && was ? 0 : -ENOMEM, count;
 	__u32 i;
 
+	/* first all is counted that is named, then what is not is lost */
 	for (count = 1; count >= 0; count--) {
 		for (i = 0; !ret && i < tables->memory.nr; i++) {
 			if (!owners[i].l1 || owners[i].l1 > nr_l1(tables))
@@ -687,8 +698,6 @@ int qcow2_tables_open(struct qcow2_tables *tables, struct qcow2_blk *blk, struct
 		goto close;
 	}
 	ret = add_to_guard(tables, why);
-	if (!ret)
-		ret = adopt_tables(tables, why);
 	if (!ret)
 		return 0;
 

@@ -9,6 +9,8 @@
  *	3. what is not referenced any more may be used again, and its counts are written
  *	   with the next 1.
  *
+ * In an image that is dirty counts are not to be relied on, and not written for that.
+ *
  * So after a crash nothing is referenced that has no count, no data or no table, each entry
  * is the one of before or after, and what was not flushed leaks clusters at most. All that
  * was done before qcow2_tables_commit() is there after a crash.
@@ -59,7 +61,7 @@ struct qcow2_owner {
  * @nr:		how many
  *
  * All zeroes at first. It may outlive whoever changes it, at any moment: then it is what
- * the disk's mapping is, and qcow2_tables_open() goes on with it.
+ * the disk's mapping is, and qcow2_tables_adopt() goes on with it.
  */
 struct qcow2_memory {
 	__u32 *index;
@@ -140,7 +142,7 @@ struct qcow2_tables {
 };
 
 /**
- * qcow2_tables_open() - read the L1 table, and go on with the tables that are in memory
+ * qcow2_tables_open() - read the L1 table
  * @tables:	the result
  * @blk:	the image; outlives it, as do the others
  * @data:	its data file; NULL: it has none
@@ -150,16 +152,25 @@ struct qcow2_tables {
  * @memory:	room for L2 tables, 2 of them at least
  * @why:	what is wrong
  *
- * Of tables in memory, what is not in the file yet counts as changed: what they name is counted,
- * and what the file names in its place is lost. What had been given back and was not counted
- * yet when the one before died leaks.
- *
  * Return: 0, -EINVAL, -ENOMEM, or as @blk.
  */
 int qcow2_tables_open(struct qcow2_tables *tables, struct qcow2_blk *blk, struct qcow2_blk *data,
 		      struct qcow2_layout *layout, struct qcow2_refs *refs,
 		      struct qcow2_guard *guard, const struct qcow2_memory *memory,
 		      struct qcow2_why *why);
+
+/**
+ * qcow2_tables_adopt() - go on with the tables that are in memory
+ * @tables:	before anything else is done with them
+ * @why:	what is wrong
+ *
+ * What is not in the file yet counts as changed: what it names is counted, and what the file
+ * names in its place is lost. What had been given back and was not counted yet when the one
+ * before died leaks.
+ *
+ * Return: 0, -ENOMEM, or as the blk.
+ */
+int qcow2_tables_adopt(struct qcow2_tables *tables, struct qcow2_why *why);
 
 /* Nothing is written. */
 void qcow2_tables_close(struct qcow2_tables *tables);
@@ -186,6 +197,9 @@ __u64 qcow2_table_entry(const struct qcow2_tables *tables, const struct qcow2_ta
 /* Change entry @nr of a table that was got to be changed. Seen by programs at once. */
 void qcow2_table_set(struct qcow2_tables *tables, struct qcow2_table *table, __u32 nr,
 		     __u64 entry, __u64 bitmap);
+
+/* What L1 entry @l1 says of whether its table is nobody else's; written by the next commit. */
+void qcow2_tables_set_copied(struct qcow2_tables *tables, __u32 l1, bool copied);
 
 /*
  * @table, or NULL: the L1 table, named @nr clusters from @cluster on and does not any more:

@@ -30,9 +30,11 @@ full() {
 
 random() { head -c 20M /dev/urandom >"$1"; }
 
+qcow2() { "$BATS_TEST_DIRNAME/../../build/tests-tools/qcow2" "$@"; }
+
 # Operations on the image, the rest as the tool wants it; what QEMU says to it.
 operated() {
-	"$BATS_TEST_DIRNAME/../../build/tests-tools/qcow2" image model 400 "$@"
+	qcow2 image model 400 "$@"
 	qemu-img check image
 	qemu-img compare -f qcow2 -F raw image model
 }
@@ -138,5 +140,81 @@ clusters="512 4k 64k 2M"
 		[ "$status" -ne 0 ]
 		qemu-img bitmap --remove image tracks
 		qemu-img check image
+	done
+}
+
+# Is the bit of a header that was not closed set?
+is_dirty() { [ "$(od -An -tu1 -j79 -N1 image)" -eq 1 ]; }
+
+# The number of 8 bytes at $1.
+number() { od -An -tu8 --endian=big -j"$1" -N8 image | tr -d ' '; }
+
+# The image was not closed, and each of its refcounts is anything.
+damaged() {
+	local cluster=$1 table block at bits
+	bits=$(od -An -tu1 -j79 -N1 image)
+	printf '%b' "\\x$(printf %x $((bits | 1)))" | dd of=image bs=1 seek=79 conv=notrunc status=none
+	table=$(number 48)
+	for ((at = table; at < table + cluster; at += 8)); do
+		block=$(number "$at")
+		[ "$block" -ne 0 ] || break
+		dd if=/dev/urandom of=image bs="$cluster" seek=$((block / cluster)) count=1 \
+			conv=notrunc status=none
+	done
+}
+
+@test "qcow2_with_lazy_refcounts" {
+	for cluster in $clusters; do
+		full cluster_size="$cluster",lazy_refcounts=on
+		qemu-img snapshot -c taken image
+		KILLED=1 qcow2 image model 400
+		is_dirty
+		qcow2 image model 0
+		run is_dirty
+		[ "$status" -ne 0 ]
+		qemu-img check image
+		qemu-img compare -f qcow2 -F raw image model
+		operated
+	done
+}
+
+@test "qcow2_that_qemu_did_not_close" {
+	full lazy_refcounts=on
+	qemu-img snapshot -c taken image
+	run qemu-io -c "write -P 1 0 3M" -c "discard 5M 3M" -c "write -P 2 30M 1M" -c flush -c abort image
+	is_dirty
+	qemu-io -f raw -c "write -P 1 0 3M" -c "write -z 5M 3M" -c "write -P 2 30M 1M" model
+	operated
+}
+
+@test "qcow2_that_was_not_closed" {
+	for cluster in 4096 65536 2097152; do
+		for how in "" -c; do
+			full cluster_size="$cluster" $how
+			qemu-img bitmap --add image tracks
+			qemu-img bitmap --add --disable image still
+			cp model taken
+			qemu-img snapshot -c taken image
+			qcow2 image model 100
+			damaged "$cluster"
+			run qemu-img check image
+			[ "$status" -ne 0 ]
+			qcow2 image model 0
+			qemu-img check image
+			qemu-img compare -f qcow2 -F raw image model
+			qemu-img convert -l taken -O raw image snapshot
+			qemu-img compare -f raw -F raw snapshot taken
+			operated
+		done
+	done
+	for options in extended_l2=on data_file=data refcount_bits=1; do
+		empty "$options"
+		more=()
+		[ "$options" != data_file=data ] || more=(- data)
+		qcow2 image model 100 "${more[@]}"
+		damaged 65536
+		qcow2 image model 0 "${more[@]}"
+		qemu-img check image
+		qemu-img compare -f qcow2 -F raw image model
 	done
 }

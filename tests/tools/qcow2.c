@@ -3,8 +3,9 @@
  * qcow2 IMAGE MODEL OPERATIONS [DATA]
  *
  * Does random operations on the disk in IMAGE, and the same on MODEL, a raw file of that
- * size. DATA is its data file. Prints the seed,
- * which is $SEED if there is one. Nothing of it but the engine of targets/qcow2 is qcow2.
+ * size. DATA is its data file. Prints the seed, which is $SEED if there is one. With $KILLED
+ * it flushes and goes, and IMAGE is not closed. Nothing of it but the engine of targets/qcow2
+ * is qcow2.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -163,6 +164,8 @@ int main(int argc, char **argv)
 		ret = operate(&image, model, buffer);
 	if (ret)
 		die("an operation", strerror(-ret));
+	if (getenv("KILLED"))
+		_exit(qcow2_image_flush(&image) ? 1 : 0);
 	ret = qcow2_image_close(&image);
 	if (ret)
 		die("close", strerror(-ret));

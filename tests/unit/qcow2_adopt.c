@@ -195,6 +195,7 @@ static void server_is_killed_at_any_moment(void **state)
 		{ 3, 14, 4, .subclusters = true, .backing = true },
 		{ 3, 16, 4 },
 		{ 3, 12, 4, .data_file = true },
+		{ 3, 9, 4, .lazy = true },
 	};
 	unsigned int i, j, leaked = 0, done = 0, kills = 0;
 

@@ -330,11 +330,11 @@ static void what_is_good_can_be_read(void **state)
 	put64(qcow2_get64(file.bytes + l1 + (SECTORS / 64 - 1) * 8) & QCOW2_OFFSET, 512);
 	open_image();
 	assert_int_equal(qcow2_image_write(&image, ours, 0, sizeof(ours)), 0);
-	assert_int_equal(qcow2_image_write(&image, ours, 512 * 20, sizeof(ours)), 0);
+	assert_int_equal(qcow2_image_write(&image, ours, 512 * 40, sizeof(ours)), 0);
 	assert_int_equal(qcow2_image_read(&image, bytes, DISK - 64 * 512, sizeof(bytes)), -EIO);
 	for (i = 0; i < SECTORS - 64; i += 64)
 		assert_int_equal(qcow2_image_read(&image, bytes, i * 512ULL, sizeof(bytes)), 0);
-	assert_int_equal(qcow2_image_read(&image, bytes, 512 * 20, sizeof(bytes)), 0);
+	assert_int_equal(qcow2_image_read(&image, bytes, 512 * 40, sizeof(bytes)), 0);
 	assert_memory_equal(bytes, ours, sizeof(bytes));
 	assert_int_equal(qcow2_image_close(&image), -EIO);
 	free_memory();

@@ -16,7 +16,7 @@
 /* What an image is like. */
 struct shape {
 	unsigned int version, cluster_bits, refcount_order;
-	bool subclusters, data_file, raw, backing;
+	bool subclusters, data_file, raw, backing, lazy;
 };
 
 static struct shape shape;
@@ -70,6 +70,7 @@ static inline void make(const struct shape *of)
 	if (of->version == 3) {
 		put64(72, (of->subclusters ? QCOW2_INCOMPAT_SUBCLUSTERS : 0) |
 			  (of->data_file ? QCOW2_INCOMPAT_DATA_FILE : 0));
+		put64(80, of->lazy ? QCOW2_COMPAT_LAZY_REFCOUNTS : 0);
 		put64(88, of->raw ? QCOW2_AUTOCLEAR_RAW_DATA : 0);
 		put32(96, of->refcount_order);
 		put32(100, 104);

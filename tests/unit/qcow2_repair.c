@@ -1,0 +1,362 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Images that were not closed, with counts that are anything: they are what they were, and
+ * their counts are right, or they are refused. targets/qcow2/repair.c
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include "qcow2_make.h"
+#include "targets/qcow2/repair.h"
+
+static __u8 disk[DISK], now[DISK];
+static struct file_log log;
+
+/* An image with all sorts of clusters, closed; disk is what is on it. */
+static void begin(const struct shape *of, bool with_snapshot)
+{
+	static __u8 bytes[40 * 512];
+	unsigned int i;
+
+	make(of);
+	snapshot = 0;
+	open_image();
+	for (i = 0; i < 120; i++) {
+		__u64 pos = file_random(SECTORS - 40) * 512ULL, nr = (1 + file_random(40)) * 512;
+
+		memset(bytes, i, nr);
+		if (file_random(4))
+			assert_int_equal(qcow2_image_write(&image, bytes, pos, nr), 0);
+		else
+			assert_int_equal(qcow2_image_zero(&image, pos, nr, file_random(2)), 0);
+		if (i == 60 && with_snapshot) {
+			close_image();
+			take_snapshot();
+			open_image();
+		}
+	}
+	assert_int_equal(qcow2_image_read(&image, disk, 0, DISK), 0);
+	close_image();
+	check(&file, true);
+}
+
+static void set_dirty(void)
+{
+	put64(QCOW2_HEADER_INCOMPATIBLE, qcow2_get64(file.bytes + QCOW2_HEADER_INCOMPATIBLE) |
+					 QCOW2_INCOMPAT_DIRTY);
+}
+
+static void parse(struct qcow2_layout *layout)
+{
+	__u64 size = 1ULL << shape.cluster_bits;
+
+	assert_int_equal(qcow2_parse_header(file.bytes, file.size < size ? file.size : size, layout,
+					    &why), 0);
+}
+
+/* Counts that are anything, flags that are not true, and blocks that are not there. */
+static void damage(void)
+{
+	struct qcow2_layout layout;
+	__u64 i, j, block, size;
+
+	parse(&layout);
+	size = qcow2_cluster_size(&layout);
+	for (i = 0; i < layout.reftable.bytes / 8; i++) {
+		block = qcow2_get64(file.bytes + layout.reftable.offset + i * 8);
+		for (j = 0; block && j < size; j++)
+			if (file_random(3) == 0)
+				file.bytes[block + j] = file_random(256);
+		if (i && file_random(4) == 0)
+			put64(layout.reftable.offset + i * 8, 0);
+	}
+	for (i = 0; i < layout.l1.bytes; i += 8) {
+		__u64 entry = qcow2_get64(file.bytes + layout.l1.offset + i);
+		__u64 table = entry & QCOW2_OFFSET;
+
+		if (!table)
+			continue;
+		if (file_random(2))
+			put64(layout.l1.offset + i, entry ^ QCOW2_COPIED);
+		for (j = 0; !shape.data_file && j < size; j += 1U << layout.entry_bits) {
+			entry = qcow2_get64(file.bytes + table + j);
+			if (entry & QCOW2_OFFSET && file_random(2))
+				put64(table + j, entry ^ QCOW2_COPIED);
+		}
+	}
+	set_dirty();
+}
+
+/* What is marked as nobody else's is, and what is not is not. */
+static void check_marks(void)
+{
+	struct qcow2_layout layout;
+	struct qcow2_guard guard;
+	struct qcow2_refs refs;
+	__u64 i, j, count, size;
+
+	parse(&layout);
+	size = qcow2_cluster_size(&layout);
+	assert_int_equal(qcow2_guard_open(&guard, &file.blk, &layout, true), 0);
+	assert_int_equal(qcow2_refs_open(&refs, &file.blk, &layout, &guard, &why), 0);
+	for (i = 0; i < layout.l1.bytes; i += 8) {
+		__u64 entry = qcow2_get64(file.bytes + layout.l1.offset + i);
+		__u64 table = entry & QCOW2_OFFSET;
+
+		if (!table)
+			continue;
+		assert_int_equal(qcow2_refs_get(&refs, table / size, &count), 0);
+		assert_int_equal(!!(entry & QCOW2_COPIED), count == 1);
+		for (j = 0; !shape.data_file && j < size; j += 1U << layout.entry_bits) {
+			entry = qcow2_get64(file.bytes + table + j);
+			if (!(entry & QCOW2_OFFSET))
+				continue;
+			assert_int_equal(qcow2_refs_get(&refs, (entry & QCOW2_OFFSET) / size, &count), 0);
+			assert_int_equal(!!(entry & QCOW2_COPIED), count == 1);
+		}
+	}
+	qcow2_refs_close(&refs);
+	qcow2_guard_close(&guard);
+}
+
+/* Opened, it is repaired in the file, and is what it was. */
+static void is_repaired(void)
+{
+	open_image();
+	check(&file, true);
+	check_marks();
+	assert_false(qcow2_get64(file.bytes + QCOW2_HEADER_INCOMPATIBLE) & QCOW2_INCOMPAT_DIRTY);
+	assert_int_equal(qcow2_image_read(&image, now, 0, DISK), 0);
+	assert_memory_equal(disk, now, DISK);
+	/* and can be used */
+	assert_int_equal(qcow2_image_write(&image, disk, 0, DISK), 0);
+	assert_int_equal(qcow2_image_zero(&image, DISK / 4, DISK / 2, true), 0);
+	close_image();
+	check(&file, true);
+}
+
+static const struct shape shapes[] = {
+	{ 3, 9, 4 },
+	{ 3, 9, 6 },
+	{ 3, 12, 1 },
+	{ 3, 14, 4, .subclusters = true },
+	{ 3, 9, 5, .data_file = true },
+	{ 3, 16, 3, .lazy = true },
+};
+
+static void counts_are_corrected(void **state)
+{
+	unsigned int i;
+
+	file_seeded();
+	for (i = 0; i < 200; i++) {
+		const struct shape *of = &shapes[i % 6];
+
+		begin(of, !of->data_file && file_random(2));
+		damage();
+		is_repaired();
+		free_files();
+	}
+}
+
+/* A block that is made where none counts needs another one. */
+static void blocks_are_counted_themselves(void **state)
+{
+	struct qcow2_layout layout;
+	__u64 table;
+
+	make(&(struct shape){ 3, 9, 6 });
+	snapshot = 0;
+	memset(disk, 0, sizeof(disk));
+	memset(disk, 1, 59 * 512);
+	open_image();
+	assert_int_equal(qcow2_image_write(&image, disk, 0, 59 * 512), 0);
+	close_image();
+	assert_int_equal(file.size, 64 * 512);	/* what one block counts */
+	table = qcow2_get64(file.bytes + 3 * 512) & QCOW2_OFFSET;
+	put64(table + 60 * 8, 130 * 512);
+	memset(disk + 60 * 512, 2, 512);
+	file_put(&file, disk + 60 * 512, 130 * 512, 512);
+	set_dirty();
+	is_repaired();
+	parse(&layout);
+	assert_int_equal(qcow2_get64(file.bytes + layout.reftable.offset + 16), 64 * 512);
+	assert_int_equal(qcow2_get64(file.bytes + layout.reftable.offset + 8), 65 * 512);
+	free_files();
+}
+
+static void crash_of_a_repair_can_be_repaired(void **state)
+{
+	struct file before, was, data_was;
+	struct qcow2_layout layout;
+	unsigned int i, j, states = 0;
+	size_t nr;
+
+	file_seeded();
+	for (i = 0; i < 18; i++) {
+		const struct shape *of = &shapes[i % 6];
+
+		begin(of, !of->data_file && file_random(2));
+		damage();
+		put64(QCOW2_HEADER_AUTOCLEAR, 1ULL << 40);
+		file_copy(&before, &file);
+		file.log = &log;
+		open_image();
+		forget_image();
+		file.log = NULL;
+		was = file;
+		data_was = data_file;
+		for (nr = 0; nr <= log.nr; nr += 1 + file_random(1 + log.nr / 30)) {
+			for (j = 0; j < 3; j++, states++) {
+				file_crash(&file, &before, &was, &log, nr, file_random(4) == 0);
+				file_copy(&data_file, &data_was);
+				parse(&layout);
+				/* nothing that is not known is left beside what was written */
+				if (layout.autoclear)
+					assert_memory_equal(file.bytes + 512, before.bytes + 512,
+							    before.size - 512);
+				is_repaired();
+				file_free(&file);
+				file_free(&data_file);
+			}
+		}
+		file = was;
+		data_file = data_was;
+		file_forget(&log);
+		file_free(&before);
+		free_files();
+	}
+	printf("%u states\n", states);
+}
+
+/* It is not opened, and nothing is written. */
+static void refused(const char *what)
+{
+	struct qcow2_layout layout;
+	struct file before;
+
+	set_dirty();
+	file_copy(&before, &file);
+	parse(&layout);
+	assert_int_equal(qcow2_memory_alloc(&memory, &layout, TABLES), 0);
+	assert_int_equal(qcow2_image_open(&image, &file.blk, NULL, NULL, &layout, &memory, false,
+					  &why), -EINVAL);
+	qcow2_memory_free(&memory);
+	if (!strstr(why.text, what) || !strstr(why.text, "qemu-img check -r all"))
+		fail_msg("'%s' is not in '%s'", what, why.text);
+	assert_int_equal(file.size, before.size);
+	assert_memory_equal(file.bytes, before.bytes, file.size);
+	file_free(&before);
+	free_files();
+}
+
+static __u64 huge(struct qcow2_blk *blk)
+{
+	return (QCOW2_MAX_REPAIRED + 1ULL) << 12;
+}
+
+static void what_is_worse_is_refused(void **state)
+{
+	static const struct shape plain = { 3, 12, 4 };
+	__u64 l1, l2, size = 4096;
+
+	file_seeded();
+#define BEGIN() do {								\
+		begin(&plain, false);						\
+		l1 = qcow2_get64(file.bytes + 40);				\
+		l2 = qcow2_get64(file.bytes + l1) & QCOW2_OFFSET;		\
+	} while (0)
+	BEGIN();
+	put64(l2 + 8, l2);
+	refused("data would lie in the L2 table at cluster");
+	BEGIN();
+	put64(l2 + 8, l1);
+	refused("what lies in one place overlaps, at cluster 3");
+	BEGIN();
+	put64(l2 + 8, size);
+	refused("overlaps, at cluster 1");
+	BEGIN();
+	put64(l2 + 8, 1ULL << 40);
+	refused("the file ends before cluster 268435456");
+	BEGIN();
+	put64(l2 + 8, 2);
+	refused("an entry cannot be true, of the L2 table at cluster");
+	begin(&plain, true);
+	put64(snapshot, 4096 + 1);
+	refused("an L1 table cannot have the entry 4097");
+	begin(&plain, true);
+	put64(snapshot, 4096);
+	refused("overlaps, at cluster 1");
+	/* a table of 64 entries, for 64 clusters each */
+	begin(&(struct shape){ 3, 9, 6 }, false);
+	file_put(&file, "", 512 * 64 * 64 + 512, 1);
+	l2 = qcow2_get64(file.bytes + qcow2_get64(file.bytes + 40)) & QCOW2_OFFSET;
+	put64(qcow2_get64(file.bytes + 48) + 8, 0);
+	put32(56, 1);
+	put64(l2, 512 * 64 * 64);
+	refused("its refcount table is too small for cluster 4096");
+	/* a count of one bit */
+	begin(&(struct shape){ 3, 12, 0 }, false);
+	l2 = qcow2_get64(file.bytes + qcow2_get64(file.bytes + 40)) & QCOW2_OFFSET;
+	assert_int_equal(shape.refcount_order, 0);
+	put64(l2, file.size - file.size % size - size);
+	put64(l2 + 8, file.size - file.size % size - size);
+	refused("too much refers to cluster");
+	BEGIN();
+	file.blk.size = huge;
+	refused("too large to be mended here");
+}
+
+/* No counts are written but at the end, and the file says so meanwhile. */
+static void lazy_image_is_dirty_while_it_changes(void **state)
+{
+	static const struct shape lazy = { 3, 12, 4, .lazy = true };
+	struct file before;
+	unsigned int i;
+
+	file_seeded();
+	begin(&lazy, false);
+	assert_int_equal(qcow2_get64(file.bytes + QCOW2_HEADER_INCOMPATIBLE), 0);
+	file_copy(&before, &file);
+	open_image();
+	assert_int_equal(qcow2_get64(file.bytes + QCOW2_HEADER_INCOMPATIBLE), 0);
+	file.log = &log;
+	for (i = 0; i < 10; i++) {
+		assert_int_equal(qcow2_image_write(&image, disk, 0, DISK), 0);
+		assert_int_equal(qcow2_image_zero(&image, 0, DISK, true), 0);
+		assert_int_equal(qcow2_image_flush(&image), 0);
+	}
+	/* the header, alone */
+	assert_int_equal(log.entries[0].pos, 0);
+	assert_int_equal(log.entries[0].bytes, 512);
+	assert_int_equal(log.entries[1].bytes, 0);
+	for (i = 0; i < log.nr; i++)
+		assert_true(!log.entries[i].bytes || log.entries[i].pos / 4096 != 2);
+	assert_int_equal(qcow2_get64(file.bytes + QCOW2_HEADER_INCOMPATIBLE), QCOW2_INCOMPAT_DIRTY);
+	assert_memory_equal(file.bytes + 2 * 4096, before.bytes + 2 * 4096, 4096);
+	close_image();
+	assert_int_equal(qcow2_get64(file.bytes + QCOW2_HEADER_INCOMPATIBLE), 0);
+	/* alone again, when all is there */
+	assert_int_equal(log.entries[log.nr - 3].bytes, 0);
+	assert_int_equal(log.entries[log.nr - 2].pos, 0);
+	assert_int_equal(log.entries[log.nr - 1].bytes, 0);
+	check(&file, true);
+	file_forget(&log);
+	file_free(&before);
+	free_files();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(counts_are_corrected),
+		cmocka_unit_test(blocks_are_counted_themselves),
+		cmocka_unit_test(crash_of_a_repair_can_be_repaired),
+		cmocka_unit_test(what_is_worse_is_refused),
+		cmocka_unit_test(lazy_image_is_dirty_while_it_changes),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -115,8 +115,7 @@ static int open_file(struct qcow2_file *file, int *fd, int found, struct qcow2_w
 		snprintf(why->text, sizeof(why->text), "it cannot be opened: %s", strerror(-ret));
 		return ret;
 	}
-	ret = lock(*fd, why);
-	return ret ?: qcow2_file_init(file, *fd, BLOCK, S_ISBLK(stat.st_mode));
+	return qcow2_file_init(file, *fd, BLOCK, S_ISBLK(stat.st_mode));
 }
 
 /* Is it a file of those above, of which the first is @top? */
@@ -159,7 +158,8 @@ static int open_image(struct qcow2_chain *chain, const char *path,
 	if (has_data) {
 		ret = qcow2_find_data(&chain->file.blk, path, &chain->layout, trust, why);
 		if (ret >= 0)
-			ret = open_file(&chain->data, &chain->data_fd, ret, why);
+			ret = open_file(&chain->data, &chain->data_fd, ret, why) ?:
+			      lock(chain->data_fd, why);
 		if (ret)
 			return ret;
 	}
@@ -217,7 +217,7 @@ static int open_next(struct qcow2_chain **result, const struct qcow2_chain *abov
 	};
 	ret = open_file(&chain->file, &chain->fd, found, &reason);
 	if (!ret)
-		ret = check_loop(chain, top, &reason);
+		ret = check_loop(chain, top, &reason) ?: lock(chain->fd, &reason);
 	snprintf(below, sizeof(below), "/proc/self/fd/%d", chain->fd);
 	if (!ret && !chain->is_raw)
 		ret = qcow2_read_header(&chain->file.blk, &chain->layout, &reason);

@@ -14,9 +14,8 @@ teardown() {
 	local status=0
 	cd "$CHECKOUT" || return
 	common_teardown || status=1
-	no_background
 	umount /mnt/below
-	no_null_blk nb
+	no_background
 	return $status
 }
 
@@ -184,6 +183,8 @@ verified() {
 	image preallocation=metadata
 	device
 	settled /dev/ublkb0
+	# the first write has the server say in the file that it is being changed
+	"$CHECKOUT/$tools/io" /dev/ublkb0 write 0 4096
 	before=$(of redirected)
 	verified
 	is "$(of redirected)" "$before"

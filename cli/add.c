@@ -172,6 +172,7 @@ static void set_size(struct argp_state *state, struct add *add, const char *text
 
 static void check_usage(struct argp_state *state, struct add *add)
 {
+	const struct ublk_bpf_file *file;
 	unsigned int known, i;
 
 	if (!add->service.target)
@@ -191,6 +192,10 @@ static void check_usage(struct argp_state *state, struct add *add)
 		argp_error(state, "target %s has no option --ops", add->service.target->name);
 	if ((known & UBLK_BPF_OPT_FILE) && add->service.args.nr_files != 1)
 		argp_error(state, "target %s needs one -f FILE", add->service.target->name);
+	file = add->service.args.files;
+	if ((known & UBLK_BPF_OPT_WHOLE) && (file->start || file->bytes))
+		argp_error(state, "target %s uses %s as a whole; leave out start and length",
+			   add->service.target->name, file->path);
 	if ((known & UBLK_BPF_OPT_OBJECT) && !add->service.args.object)
 		argp_error(state, "target %s needs -o FILE.bpf.o", add->service.target->name);
 	if (add->service.args.server && add->service.args.fallback)

@@ -71,7 +71,7 @@ static struct ublk_bpf_file used_part(const struct ublk_bpf_dev *dev,
 {
 	struct ublk_bpf_file file = args->files[nr];
 
-	if (!target->reload && !(target->options & UBLK_BPF_OPT_OBJECT))
+	if (!target->reload && !(target->options & (UBLK_BPF_OPT_OBJECT | UBLK_BPF_OPT_WHOLE)))
 		file.bytes = ublk_bpf_dev_backing(dev, nr)->bytes;
 	return file;
 }

@@ -269,6 +269,7 @@ const char *ublk_bpf_args_text(const struct ublk_bpf_args *args, const char *nam
 #define UBLK_BPF_OPT_OBJECT	(1U << 5)	/* needs an object file */
 #define UBLK_BPF_OPT_FALLBACK	(1U << 6)
 #define UBLK_BPF_OPT_BUFFERED	(1U << 7)
+#define UBLK_BPF_OPT_WHOLE	(1U << 8)	/* uses a file as a whole, whatever its size is */
 
 /**
  * struct ublk_bpf_target - a kind of device: its program and its server half

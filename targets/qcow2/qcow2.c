@@ -197,9 +197,6 @@ static int qcow2_init(struct ublk_bpf_dev *dev, const struct ublk_bpf_args *args
 	ublk_bpf_dev_set_priv(dev, device);
 	pthread_mutex_init(&device->lock, NULL);
 	device->cache = ublk_bpf_args_get(args, "cache", DEFAULT_CACHE);
-	if (args->files[0].start || args->files[0].bytes)
-		return ublk_bpf_dev_fail(dev, -EINVAL,
-			"an image is used as a whole; leave out start and length");
 	ret = open_file(dev, &device->file, QCOW2_SLOT, path);
 	if (ret)
 		return ret;
@@ -503,8 +500,8 @@ static const struct ublk_bpf_option qcow2_options[] = {
 const struct ublk_bpf_target target_qcow2 = {
 	.name		= "qcow2",
 	.help		= "the disk in a qcow2 image (-f)",
-	.options	= UBLK_BPF_OPT_FILE | UBLK_BPF_OPT_READ_ONLY | UBLK_BPF_OPT_SERVER |
-			  UBLK_BPF_OPT_FALLBACK,
+	.options	= UBLK_BPF_OPT_FILE | UBLK_BPF_OPT_WHOLE | UBLK_BPF_OPT_READ_ONLY |
+			  UBLK_BPF_OPT_SERVER | UBLK_BPF_OPT_FALLBACK,
 	.own_options	= qcow2_options,
 	.init		= qcow2_init,
 	.open_program	= qcow2_open_program,

@@ -175,8 +175,8 @@ verified() {
 	refused "it is encrypted"
 	image compat=1.1
 	run ublk-bpf add qcow2 -f image,start=512
-	is "$status" 1
-	has "$output" "an image is used as a whole"
+	is "$status" 2
+	has "$output" "target qcow2 uses image as a whole; leave out start and length"
 }
 
 @test "preallocated_image_is_served_by_its_program" {

@@ -1,4 +1,5 @@
 # A qcow2 image: its mapping in memory, the program does what it has a place for.
+# gate: 7.3
 load common
 
 setup() {

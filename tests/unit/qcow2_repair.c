@@ -161,38 +161,52 @@ static void counts_are_corrected(void **state)
 	}
 }
 
-/* A block that is made where none counts needs another one. */
-static void blocks_are_counted_themselves(void **state)
+/*
+ * Repair the image, which has something in its disk; a crash at any point of that leaves one
+ * that is repaired then. Return: states.
+ */
+static unsigned int crash_everywhere(void)
 {
+	struct file before, was, data_was;
 	struct qcow2_layout layout;
-	__u64 table;
+	unsigned int states = 0;
+	size_t nr, i;
 
-	make(&(struct shape){ 3, 9, 6 });
-	snapshot = 0;
-	memset(disk, 0, sizeof(disk));
-	memset(disk, 1, 59 * 512);
+	put64(QCOW2_HEADER_AUTOCLEAR, 1ULL << 40);
+	file_copy(&before, &file);
+	file.log = &log;
 	open_image();
-	assert_int_equal(qcow2_image_write(&image, disk, 0, 59 * 512), 0);
-	close_image();
-	assert_int_equal(file.size, 64 * 512);	/* what one block counts */
-	table = qcow2_get64(file.bytes + 3 * 512) & QCOW2_OFFSET;
-	put64(table + 60 * 8, 130 * 512);
-	memset(disk + 60 * 512, 2, 512);
-	file_put(&file, disk + 60 * 512, 130 * 512, 512);
-	set_dirty();
-	is_repaired();
-	parse(&layout);
-	assert_int_equal(qcow2_get64(file.bytes + layout.reftable.offset + 16), 64 * 512);
-	assert_int_equal(qcow2_get64(file.bytes + layout.reftable.offset + 8), 65 * 512);
+	forget_image();
+	file.log = NULL;
+	was = file;
+	data_was = data_file;
+	for (nr = 0; nr <= log.nr; nr += 1 + file_random(1 + log.nr / 30)) {
+		for (i = 0; i < 3; i++, states++) {
+			/* the entries of the log are of what is at this address */
+			file_crash(&file, &before, &file, &log, nr, file_random(4) == 0);
+			file_copy(&data_file, &data_was);
+			parse(&layout);
+			/* features that are not known are not left beside what has changed */
+			if (layout.autoclear) {
+				assert_int_equal(file.size, before.size);
+				assert_memory_equal(file.bytes, before.bytes, file.size);
+			}
+			is_repaired();
+			file_free(&file);
+			file_free(&data_file);
+		}
+	}
+	file = was;
+	data_file = data_was;
+	file_forget(&log);
+	file_free(&before);
 	free_files();
+	return states;
 }
 
 static void crash_of_a_repair_can_be_repaired(void **state)
 {
-	struct file before, was, data_was;
-	struct qcow2_layout layout;
-	unsigned int i, j, states = 0;
-	size_t nr;
+	unsigned int i, states = 0;
 
 	file_seeded();
 	for (i = 0; i < 18; i++) {
@@ -200,35 +214,60 @@ static void crash_of_a_repair_can_be_repaired(void **state)
 
 		begin(of, !of->data_file && file_random(2));
 		damage();
-		put64(QCOW2_HEADER_AUTOCLEAR, 1ULL << 40);
-		file_copy(&before, &file);
-		file.log = &log;
-		open_image();
-		forget_image();
-		file.log = NULL;
-		was = file;
-		data_was = data_file;
-		for (nr = 0; nr <= log.nr; nr += 1 + file_random(1 + log.nr / 30)) {
-			for (j = 0; j < 3; j++, states++) {
-				file_crash(&file, &before, &was, &log, nr, file_random(4) == 0);
-				file_copy(&data_file, &data_was);
-				parse(&layout);
-				/* nothing that is not known is left beside what was written */
-				if (layout.autoclear)
-					assert_memory_equal(file.bytes + 512, before.bytes + 512,
-							    before.size - 512);
-				is_repaired();
-				file_free(&file);
-				file_free(&data_file);
-			}
-		}
-		file = was;
-		data_file = data_was;
-		file_forget(&log);
-		file_free(&before);
-		free_files();
+		states += crash_everywhere();
 	}
 	printf("%u states\n", states);
+}
+
+/* An image whose clusters are all in use, but for the one block that counts them: 64. */
+static void begin_full(void)
+{
+	make(&(struct shape){ 3, 9, 6 });
+	snapshot = 0;
+	memset(disk, 0, sizeof(disk));
+	memset(disk, 1, 59 * 512);
+	open_image();
+	assert_int_equal(qcow2_image_write(&image, disk, 0, 59 * 512), 0);
+	close_image();
+	assert_int_equal(file.size, 64 * 512);
+}
+
+/* Its next cluster of the disk is at @cluster, which no block counts. */
+static void put_uncounted(__u64 cluster)
+{
+	__u64 table = qcow2_get64(file.bytes + 3 * 512) & QCOW2_OFFSET;
+
+	put64(table + 60 * 8, cluster * 512);
+	memset(disk + 60 * 512, 2, 512);
+	file_put(&file, disk + 60 * 512, cluster * 512, 512);
+	set_dirty();
+}
+
+/* A block that is made where none counts needs another one. */
+static void blocks_are_counted_themselves(void **state)
+{
+	struct qcow2_layout layout;
+
+	begin_full();
+	put_uncounted(130);
+	is_repaired();
+	parse(&layout);
+	assert_int_equal(qcow2_get64(file.bytes + layout.reftable.offset + 16), 64 * 512);
+	assert_int_equal(qcow2_get64(file.bytes + layout.reftable.offset + 8), 65 * 512);
+	free_files();
+}
+
+/* A block at the end of the file is there before the table says so. */
+static void blocks_are_there_when_they_are_named(void **state)
+{
+	unsigned int i;
+
+	file_seeded();
+	for (i = 0; i < 20; i++) {
+		begin_full();
+		put_uncounted(64);
+		crash_everywhere();
+	}
 }
 
 /* It is not opened, and nothing is written. */
@@ -352,8 +391,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(counts_are_corrected),
-		cmocka_unit_test(blocks_are_counted_themselves),
 		cmocka_unit_test(crash_of_a_repair_can_be_repaired),
+		cmocka_unit_test(blocks_are_counted_themselves),
+		cmocka_unit_test(blocks_are_there_when_they_are_named),
 		cmocka_unit_test(what_is_worse_is_refused),
 		cmocka_unit_test(lazy_image_is_dirty_while_it_changes),
 	};

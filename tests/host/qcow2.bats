@@ -215,7 +215,7 @@ damaged() {
 	for options in extended_l2=on data_file=data refcount_bits=1; do
 		empty "$options"
 		more=()
-		[ "$options" != data_file=data ] || more=(- data)
+		[ "$options" != data_file=data ] || more=(data)
 		qcow2 image model 100 "${more[@]}"
 		damaged 65536
 		qcow2 image model 0 "${more[@]}"

@@ -195,7 +195,7 @@ verified() {
 	device -q 2
 	settled /dev/ublkb0
 	verified
-	stat_reaches 0 rerun 1
+	[ "$(of rerun)" -ge 1 ]
 	is "$(of redirected)" "$(of rerun)"
 	clean
 }

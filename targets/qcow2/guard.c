@@ -51,6 +51,12 @@ static __u64 slot_of(const struct qcow2_guard *guard, __u64 cluster)
 	return at;
 }
 
+/* What is not there yet. */
+static void put(struct qcow2_guard *guard, __u64 slot)
+{
+	guard->slots[slot_of(guard, cluster_in(slot))] = slot;
+}
+
 /* Slots for @nr more clusters, so that half of them stay empty. */
 static int reserve(struct qcow2_guard *guard, __u64 nr)
 {
@@ -66,7 +72,7 @@ static int reserve(struct qcow2_guard *guard, __u64 nr)
 		return -ENOMEM;
 	for (i = 0; i < nr_slots(guard); i++)
 		if (guard->slots[i])
-			larger.slots[slot_of(&larger, cluster_in(guard->slots[i]))] = guard->slots[i];
+			put(&larger, guard->slots[i]);
 	free(guard->slots);
 	*guard = larger;
 	return 0;
@@ -89,7 +95,7 @@ int qcow2_guard_open(struct qcow2_guard *guard, struct qcow2_blk *blk,
 		return -ENOMEM;
 	if (getrandom(&guard->seed, sizeof(guard->seed), 0) < 0)
 		guard->seed = (__u64)(unsigned long)guard->slots;
-	guard->slots[slot_of(guard, 0)] = QCOW2_META_HEADER;
+	put(guard, QCOW2_META_HEADER);
 	guard->nr = 1;
 	return 0;
 }
@@ -108,8 +114,9 @@ int qcow2_guard_add(struct qcow2_guard *guard, enum qcow2_metadata what, __u64 c
 	int ret;
 
 	if (nr > guard->end || cluster > guard->end - nr) {
-		snprintf(why->text, sizeof(why->text), "%s at cluster %llu goes past the end of the file"
-			 WAY_OUT, names[what], cluster);
+		snprintf(why->text, sizeof(why->text),
+			 "%s at cluster %llu goes past the end of the file" WAY_OUT, names[what],
+			 cluster);
 		return -EINVAL;
 	}
 	ret = reserve(guard, nr);
@@ -199,8 +206,8 @@ int qcow2_guard_take(struct qcow2_guard *guard, __u64 cluster, __u64 nr)
 	for (; nr; cluster++, nr--) {
 		is = qcow2_guard_find(guard, cluster);
 		if (is)
-			return is_corrupt(guard, "its refcounts say that cluster %llu is free, which is %s"
-					  WAY_OUT, cluster, names[is]);
+			return is_corrupt(guard, "its refcounts say that cluster %llu is free, which is %s" WAY_OUT,
+					  cluster, names[is]);
 	}
 	if (guard->end < cluster)
 		guard->end = cluster;

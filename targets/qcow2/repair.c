@@ -73,15 +73,16 @@ static int refer_only(const struct repair *repair, __u64 cluster, __u64 nr)
 
 static int refer_extent(const struct repair *repair, const struct qcow2_extent *extent)
 {
-	__u64 cluster = qcow2_cluster_size(layout_of(repair));
+	__u64 size = qcow2_cluster_size(layout_of(repair));
 
-	return refer_only(repair, extent->offset / cluster, (extent->bytes + cluster - 1) / cluster);
+	return refer_only(repair, extent->offset / size, (extent->bytes + size - 1) / size);
 }
 
 /* Call @entry for each of the 8-byte entries of a table that is read. */
 static int for_each(const struct repair *repair, const struct qcow2_extent *table,
 		    int (*entry)(const struct repair *repair, __u64 value))
 {
+	struct qcow2_blk *blk = repair->image->blk;
 	__u64 at, nr, i;
 	int ret = 0;
 
@@ -89,7 +90,7 @@ static int for_each(const struct repair *repair, const struct qcow2_extent *tabl
 		nr = table->bytes - at;
 		if (nr > qcow2_cluster_size(layout_of(repair)))
 			nr = qcow2_cluster_size(layout_of(repair));
-		ret = repair->image->blk->read(repair->image->blk, repair->bytes, table->offset + at, nr);
+		ret = blk->read(blk, repair->bytes, table->offset + at, nr);
 		for (i = 0; !ret && i < nr; i += 8)
 			ret = entry(repair, qcow2_get64(repair->bytes + i));
 	}
@@ -153,7 +154,8 @@ static int count_l2_table(const struct repair *repair, __u64 table)
 	for (i = 0; !ret && i < nr; i++) {
 		get_entry(repair, i, &cluster);
 		if (cluster.kind == QCOW2_KIND_INVALID)
-			return refuse(repair, "an entry cannot be true, of the L2 table at cluster", table);
+			return refuse(repair, "an entry cannot be true, of the L2 table at cluster",
+				      table);
 		first = cluster.offset >> layout->cluster_bits;
 		last = first;
 		if (cluster.kind == QCOW2_KIND_COMPRESSED)
@@ -162,7 +164,8 @@ static int count_l2_table(const struct repair *repair, __u64 table)
 			continue;
 		for (; !ret && first <= last; first++) {
 			if (first < repair->nr && is_metadata(repair, first))
-				return refuse(repair, "data would lie in the L2 table at cluster", first);
+				return refuse(repair, "data would lie in the L2 table at cluster",
+					      first);
 			ret = refer(repair, first, repair->counts[table]);
 		}
 	}
@@ -280,7 +283,7 @@ static int plan_blocks(struct repair *repair)
 		again = false;
 		nr = (repair->nr + entries - 1) / entries;
 		for (i = 0; i < nr; i++) {
-			if (i < refs->entries ? refs->table[i] || repair->fresh[i] : 0)
+			if (i < refs->entries && (refs->table[i] || repair->fresh[i]))
 				continue;
 			if (!has_references(repair, i))
 				continue;
@@ -303,10 +306,11 @@ static int plan_blocks(struct repair *repair)
 static int write_block(const struct repair *repair, __u32 nr)
 {
 	const struct qcow2_layout *layout = layout_of(repair);
-	__u64 place = repair->image->refs.table[nr] >> layout->cluster_bits, size, at, first, end;
+	__u64 place = repair->image->refs.table[nr] >> layout->cluster_bits, at, first, end;
+	__u64 size = qcow2_cluster_size(layout);
+	struct qcow2_blk *blk = repair->image->blk;
 	int ret = 0;
 
-	size = qcow2_cluster_size(layout);
 	memset(repair->bytes, 0, size);
 	clusters_of(repair, nr, &first, &end);
 	for (at = first; at < end; at++)
@@ -318,7 +322,7 @@ static int write_block(const struct repair *repair, __u32 nr)
 	} else {
 		place = repair->fresh[nr];
 	}
-	return place ? repair->image->blk->write(repair->image->blk, repair->bytes, place * size, size) : 0;
+	return place ? blk->write(blk, repair->bytes, place * size, size) : 0;
 }
 
 /* All blocks, and when they are there the entries of new ones. */

@@ -29,7 +29,8 @@ static int read_entry(struct qcow2_snapshots *snapshots, struct qcow2_blk *blk, 
 {
 	struct qcow2_extent *l1 = &snapshots->l1[nr];
 	__u8 head[HEAD_BYTES];
-	int ret = blk->read(blk, head, snapshots->table.offset + snapshots->table.bytes, sizeof(head));
+	__u64 at = snapshots->table.offset + snapshots->table.bytes;
+	int ret = blk->read(blk, head, at, sizeof(head));
 
 	if (ret)
 		return ret;
@@ -43,7 +44,8 @@ static int read_entry(struct qcow2_snapshots *snapshots, struct qcow2_blk *blk, 
 	    snapshots->table.bytes <= MOST_TABLE_BYTES)
 		return 0;
 	snprintf(why->text, sizeof(why->text),
-		 "entry %u of its snapshot table cannot be true; qemu-img check -r all may mend it", nr);
+		 "entry %u of its snapshot table cannot be true; qemu-img check -r all may mend it",
+		 nr);
 	return -EINVAL;
 }
 

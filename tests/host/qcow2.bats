@@ -223,3 +223,17 @@ damaged() {
 		qemu-img compare -f qcow2 -F raw image model
 	done
 }
+
+# The second cluster of the disk is said to be where the refcount table is.
+@test "qcow2_that_is_damaged" {
+	for cluster in 4k 64k 2M; do
+		full cluster_size="$cluster"
+		l2=$((0x$(od -An -tx8 --endian=big -j"$(number 40)" -N8 image | tr -d ' ') & 0xfffffffffffe00))
+		dd if=image of=image bs=8 skip=6 seek=$((l2 / 8 + 1)) count=1 conv=notrunc status=none
+		run qcow2 image model 400
+		[ "$status" -ne 0 ]
+		# QEMU does not write to it any more, either
+		run qemu-io -c "write 0 1M" image
+		[[ $output = *"Image is corrupt"* ]]
+	done
+}

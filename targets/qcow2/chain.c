@@ -14,7 +14,6 @@
 
 #define BLOCK		4096	/* good for direct I/O on anything */
 #define CACHE_BYTES	(1U << 20)
-#define MIN_TABLES	2
 #define MAX_FILES	256	/* a read of the last one needs stack for all of them */
 
 /* A file, and the chain that it lies over itself. */
@@ -163,7 +162,7 @@ static int open_image(struct qcow2_chain *chain, const char *path,
 		if (ret)
 			return ret;
 	}
-	if (qcow2_memory_alloc(&chain->memory, &chain->layout, nr > MIN_TABLES ? nr : MIN_TABLES))
+	if (qcow2_memory_alloc(&chain->memory, &chain->layout, nr > QCOW2_MIN_TABLES ? nr : QCOW2_MIN_TABLES))
 		return refuse(why, -ENOMEM, "there is no memory for its tables");
 	ret = qcow2_image_open(&chain->image, &chain->file.blk, has_data ? &chain->data.blk : NULL,
 			       qcow2_chain_blk(chain->next), &chain->layout, &chain->memory, true,

@@ -19,8 +19,9 @@
 #include "qcow2.skel.h"
 
 #define DEFAULT_CACHE	(32U << 20)
-#define MIN_TABLES	4
 #define MAX_CLEAR_BYTES	(1U << 30)
+#define WAIT_US		20
+#define MAX_WAITS	50000
 
 /* Memory that the program sees, or that only we have; @bytes 0: none. */
 struct shared_map {
@@ -212,10 +213,9 @@ static __u32 nr_tables(const struct device *device)
 {
 	__u64 nr = device->cache >> device->layout.cluster_bits, l1 = device->layout.l1.bytes / 8;
 
-	/* as many as there can be, and one that is made */
-	if (nr > l1 + 1)
-		nr = l1 + 1;
-	return nr < MIN_TABLES ? MIN_TABLES : nr;
+	if (nr > l1 + QCOW2_HIDDEN_TABLES)
+		nr = l1 + QCOW2_HIDDEN_TABLES;
+	return nr < QCOW2_MIN_TABLES ? QCOW2_MIN_TABLES : nr;
 }
 
 /* Bytes of each of the maps, with a program or without. */
@@ -367,7 +367,8 @@ static bool give_back(struct device *device, const struct ublksrv_io_desc *iod, 
 	struct qcow2_table *table;
 
 	if (iod->op_flags & UBLK_IO_F_FUA || (write && qcow2_image_begin(&device->image)) ||
-	    qcow2_tables_get(&device->image.tables, l1, &table) || !table)
+	    qcow2_tables_get(&device->image.tables, l1, &table) || !table ||
+	    device->memory.index[l1] != table->nr + 1)
 		return false;
 	for (size = qcow2_cluster_size(&device->layout); pos < end; pos += bytes) {
 		bytes = size - (pos & (size - 1));
@@ -389,16 +390,30 @@ static bool give_back(struct device *device, const struct ublksrv_io_desc *iod, 
 /*
  * Wait until the program has taken what was given back to it: that needs the tables as they
  * are. Their threads do no more than tell the driver, so it is not long. Called with
- * device->lock, so that nothing more is given. Those of a server that died may stay; but
- * what comes of them has not been the server's since.
+ * device->lock, so that nothing more is given. Those of a server that died may stay, but
+ * what comes of them has not been the server's since; and if the program is gone, so will all.
  */
 static void wait_for_given(struct ublk_bpf_dev *dev, struct device *device)
 {
-	unsigned int nr = ublk_bpf_dev_nr_queues(dev) * device->depth, i;
+	unsigned int nr = ublk_bpf_dev_nr_queues(dev) * device->depth, i, waits = 0;
 
 	for (i = 0; i < nr; i++)
-		while (device->given[i] && __atomic_load_n(&device->tags[i], __ATOMIC_SEQ_CST) & QCOW2_GIVEN)
-			usleep(10);
+		while (device->given[i] && waits++ < MAX_WAITS &&
+		       __atomic_load_n(&device->tags[i], __ATOMIC_SEQ_CST) & QCOW2_GIVEN)
+			usleep(WAIT_US);
+}
+
+/*
+ * The server has an I/O: what was its tag? If another I/O's that was not released, because
+ * the program went away, that has ended by now. Return: the program had no table for this one.
+ */
+static bool take_tag(struct device *device, __u32 *tag)
+{
+	__u32 was = __atomic_exchange_n(tag, 0, __ATOMIC_SEQ_CST);
+
+	if (was && was != QCOW2_WANTED)
+		__atomic_fetch_sub(&device->memory.users[(was & ~QCOW2_GIVEN) - 1], 1, __ATOMIC_SEQ_CST);
+	return was == QCOW2_WANTED;
 }
 
 /* Whole clusters only: what is left of others stays. */
@@ -450,12 +465,10 @@ static int qcow2_handle_io(struct ublk_bpf_dev *dev, unsigned int queue, unsigne
 {
 	struct device *device = device_of(dev);
 	__u32 *tag = &device->tags[queue * device->depth + nr];
-	bool wanted = __atomic_load_n(tag, __ATOMIC_SEQ_CST) == QCOW2_WANTED;
 	unsigned int op = ublksrv_get_op(iod);
+	bool wanted = take_tag(device, tag);
 	int ret;
 
-	if (wanted)
-		__atomic_store_n(tag, 0, __ATOMIC_SEQ_CST);
 	pthread_mutex_lock(&device->lock);
 	if (wanted && (op == UBLK_IO_OP_READ || op == UBLK_IO_OP_WRITE) &&
 	    give_back(device, iod, tag)) {

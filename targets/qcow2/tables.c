@@ -11,6 +11,8 @@
 #define NO_L1		(~0U)
 #define NO_TABLE	(~0U)
 #define MAX_LOSSES	4096
+#define WAIT_US		100
+#define MAX_WAITS	10000
 
 static __u32 nr_l1(const struct qcow2_tables *tables)
 {
@@ -30,6 +32,17 @@ static __u64 place_of(const struct qcow2_tables *tables, const struct qcow2_tabl
 static __u32 nr_sectors(const struct qcow2_tables *tables)
 {
 	return qcow2_cluster_size(tables->layout) / SECTOR;
+}
+
+/* I/Os of a program that use table @nr. */
+static __u32 users_of(const struct qcow2_tables *tables, __u32 nr)
+{
+	return __atomic_load_n(&tables->memory.users[nr], __ATOMIC_SEQ_CST);
+}
+
+static bool is_hidden(const struct qcow2_tables *tables, __u32 nr)
+{
+	return nr >= tables->memory.nr - QCOW2_HIDDEN_TABLES;
 }
 
 static size_t bitmap_bytes(__u64 bits)
@@ -168,8 +181,7 @@ static int write_l1(struct qcow2_tables *tables)
 /* Is there, or was there since a loss was noted, a moment when no program could use it? */
 static bool is_unused(const struct qcow2_tables *tables, const struct qcow2_loss *loss)
 {
-	return loss->table == NO_TABLE ||
-	       !__atomic_load_n(&tables->memory.users[loss->table], __ATOMIC_SEQ_CST);
+	return loss->table == NO_TABLE || !users_of(tables, loss->table);
 }
 
 /* Give back what the file does not name any more and nobody uses. What cannot be leaks. */
@@ -242,25 +254,29 @@ int qcow2_tables_commit(struct qcow2_tables *tables)
 
 /*
  * Wait until nobody uses what has lost something. Their I/O does not need us; who comes
- * meanwhile does not find the table.
+ * meanwhile does not find the table. What is used for ever, by a program that went away, leaks.
  */
 static void drain(struct qcow2_tables *tables)
 {
-	unsigned int i;
+	unsigned int i, left = 0, waits = 0;
 
 	for (i = 0; i < tables->nr_losses; i++) {
 		struct qcow2_loss *loss = &tables->losses[i];
-		__u32 nr = loss->table, l1;
+		__u32 nr = loss->table, l1, users = 0;
 
-		if (nr == NO_TABLE)
+		if (nr != NO_TABLE && !is_hidden(tables, nr)) {
+			l1 = tables->tables[nr].l1;
+			__atomic_store_n(&tables->memory.index[l1], 0, __ATOMIC_SEQ_CST);
+			while ((users = users_of(tables, nr)) && waits++ < MAX_WAITS)
+				usleep(WAIT_US);
+			__atomic_store_n(&tables->memory.index[l1], nr + 1, __ATOMIC_SEQ_CST);
+		}
+		if (users)
 			continue;
-		l1 = tables->tables[nr].l1;
-		__atomic_store_n(&tables->memory.index[l1], 0, __ATOMIC_SEQ_CST);
-		while (__atomic_load_n(&tables->memory.users[nr], __ATOMIC_SEQ_CST))
-			usleep(100);
-		__atomic_store_n(&tables->memory.index[l1], nr + 1, __ATOMIC_SEQ_CST);
 		loss->table = NO_TABLE;
+		tables->losses[left++] = *loss;
 	}
+	tables->nr_losses = left;
 }
 
 int qcow2_tables_lose(struct qcow2_tables *tables, const struct qcow2_table *table,
@@ -298,8 +314,10 @@ static bool withdraw(struct qcow2_tables *tables, struct qcow2_table *table)
 {
 	__u32 *index = &tables->memory.index[table->l1];
 
+	if (is_hidden(tables, table->nr))
+		return true;
 	__atomic_store_n(index, 0, __ATOMIC_SEQ_CST);
-	if (!__atomic_load_n(&tables->memory.users[table->nr], __ATOMIC_SEQ_CST))
+	if (!users_of(tables, table->nr))
 		return true;
 	__atomic_store_n(index, table->nr + 1, __ATOMIC_SEQ_CST);
 	return false;
@@ -320,30 +338,30 @@ static bool is_in_file(const struct qcow2_table *table)
 	return !table->nr_dirty && !table->fresh;
 }
 
-/* The table that was used least lately. NULL: none can leave memory. */
-static struct qcow2_table *find_oldest(const struct qcow2_tables *tables)
+/* The table that was used least lately, of those from @from to @to. NULL: none can leave memory. */
+static struct qcow2_table *find_oldest(const struct qcow2_tables *tables, __u32 from, __u32 to)
 {
 	struct qcow2_table *oldest = NULL, *table;
 
-	for (table = tables->tables; table < tables->tables + tables->memory.nr; table++)
+	for (table = tables->tables + from; table < tables->tables + to; table++)
 		if ((!oldest || table->used < oldest->used) &&
 		    (!stopped(tables) || is_in_file(table)))
 			oldest = table;
 	return oldest;
 }
 
-/* Memory for a table: another one leaves it. */
-static int make_room(struct qcow2_tables *tables, struct qcow2_table **room)
+/*
+ * Memory for a table, of those from @from to @to: another one leaves it. Return: 0, -EBUSY
+ * all are used, or as qcow2_tables_commit().
+ */
+static int make_room(struct qcow2_tables *tables, struct qcow2_table **room, __u32 from, __u32 to)
 {
 	struct qcow2_table *oldest;
 	__u32 tries;
 	int ret;
 
-	for (tries = 1;; tries++) {
-		/* all are used: as in drain() that ends without us */
-		if (tries % tables->memory.nr == 0)
-			usleep(100);
-		oldest = find_oldest(tables);
+	for (tries = from; tries < to; tries++) {
+		oldest = find_oldest(tables, from, to);
 		if (!oldest)
 			return stopped(tables);
 		*room = oldest;
@@ -363,6 +381,16 @@ static int make_room(struct qcow2_tables *tables, struct qcow2_table **room)
 		}
 		oldest->used = ++tables->clock;	/* it is used, after all */
 	}
+	return -EBUSY;
+}
+
+/* The same, of one that a program may see, if that can be had. */
+static int make_any_room(struct qcow2_tables *tables, struct qcow2_table **room)
+{
+	__u32 seen = tables->memory.nr - QCOW2_HIDDEN_TABLES;
+	int ret = make_room(tables, room, 0, seen);
+
+	return ret == -EBUSY ? make_room(tables, room, seen, tables->memory.nr) : ret;
 }
 
 static void publish(struct qcow2_tables *tables, struct qcow2_table *table, __u32 l1)
@@ -374,7 +402,46 @@ static void publish(struct qcow2_tables *tables, struct qcow2_table *table, __u3
 	__atomic_store_n(&owner->l1, l1 + 1, __ATOMIC_RELEASE);
 	table->l1 = l1;
 	table->used = ++tables->clock;
-	__atomic_store_n(&tables->memory.index[l1], table->nr + 1, __ATOMIC_RELEASE);
+	if (!is_hidden(tables, table->nr))
+		__atomic_store_n(&tables->memory.index[l1], table->nr + 1, __ATOMIC_RELEASE);
+}
+
+/* A table that no program sees: let them see it, if there is room by now. */
+static int show(struct qcow2_tables *tables, struct qcow2_table **table)
+{
+	struct qcow2_table *hidden = *table, *room;
+	__u64 *dirty;
+	int ret = make_room(tables, &room, 0, tables->memory.nr - QCOW2_HIDDEN_TABLES);
+
+	if (ret)
+		return ret == -EBUSY ? 0 : ret;
+	memcpy(bytes_of(tables, room), bytes_of(tables, hidden), qcow2_cluster_size(tables->layout));
+	dirty = room->dirty;
+	room->dirty = hidden->dirty;
+	hidden->dirty = dirty;		/* nothing is */
+	room->nr_dirty = hidden->nr_dirty;
+	room->fresh = hidden->fresh;
+	publish(tables, room, hidden->l1);
+	forget_losses_of(tables, hidden);
+	__atomic_store_n(&tables->memory.owners[hidden->nr].l1, 0, __ATOMIC_RELEASE);
+	hidden->l1 = NO_L1;
+	hidden->nr_dirty = 0;
+	hidden->fresh = false;
+	*table = room;
+	return 0;
+}
+
+/* The table for L1 entry @l1, if it is in memory. */
+static struct qcow2_table *find_table(const struct qcow2_tables *tables, __u32 l1)
+{
+	__u32 nr = tables->memory.index[l1];
+
+	if (nr)
+		return &tables->tables[nr - 1];
+	for (nr = tables->memory.nr - QCOW2_HIDDEN_TABLES; nr < tables->memory.nr; nr++)
+		if (tables->tables[nr].l1 == l1)
+			return &tables->tables[nr];
+	return NULL;
 }
 
 int qcow2_tables_get(struct qcow2_tables *tables, __u32 l1, struct qcow2_table **table)
@@ -384,14 +451,14 @@ int qcow2_tables_get(struct qcow2_tables *tables, __u32 l1, struct qcow2_table *
 	*table = NULL;
 	if (l1 >= nr_l1(tables))
 		return -EIO;
-	if (tables->memory.index[l1]) {
-		*table = &tables->tables[tables->memory.index[l1] - 1];
+	*table = find_table(tables, l1);
+	if (*table) {
 		(*table)->used = ++tables->clock;
-		return 0;
+		return is_hidden(tables, (*table)->nr) ? show(tables, table) : 0;
 	}
 	if (!tables->l1[l1])
 		return 0;
-	ret = make_room(tables, table);
+	ret = make_any_room(tables, table);
 	if (!ret)
 		ret = tables->blk->read(tables->blk, bytes_of(tables, *table),
 					tables->l1[l1] & QCOW2_OFFSET,
@@ -449,7 +516,7 @@ int qcow2_tables_get_own(struct qcow2_tables *tables, __u32 l1, struct qcow2_tab
 		return qcow2_tables_lose(tables, NULL, old, 1);
 	}
 
-	ret = make_room(tables, table);
+	ret = make_any_room(tables, table);
 	if (ret)
 		return ret;
 	memset(bytes_of(tables, *table), 0, qcow2_cluster_size(tables->layout));
@@ -601,7 +668,8 @@ static int adopt_table(struct qcow2_tables *tables, __u32 nr, __u64 was, __u8 *o
 
 int qcow2_tables_adopt(struct qcow2_tables *tables, struct qcow2_why *why)
 {
-	const struct qcow2_owner *owners = tables->memory.owners;
+	struct qcow2_owner *owners = tables->memory.owners;
+	struct qcow2_table *other;
 	__u8 *old = malloc(qcow2_cluster_size(tables->layout));
 	__u64 *was = calloc(tables->memory.nr, sizeof(*was));
 	int ret = old && was ? 0 : -ENOMEM, count;
@@ -612,6 +680,12 @@ int qcow2_tables_adopt(struct qcow2_tables *tables, struct qcow2_why *why)
 		for (i = 0; !ret && i < tables->memory.nr; i++) {
 			if (!owners[i].l1 || owners[i].l1 > nr_l1(tables))
 				continue;
+			/* who died may just have shown it to programs */
+			other = find_table(tables, owners[i].l1 - 1);
+			if (is_hidden(tables, i) && other && other->nr != i && other->l1 != NO_L1) {
+				owners[i].l1 = 0;
+				continue;
+			}
 			if (count)
 				was[i] = tables->l1[owners[i].l1 - 1];
 			ret = adopt_table(tables, i, was[i], old, count);
@@ -625,7 +699,7 @@ int qcow2_tables_adopt(struct qcow2_tables *tables, struct qcow2_why *why)
 		return ret;
 	}
 	/* who died may just have taken one out */
-	for (i = 0; i < tables->memory.nr; i++)
+	for (i = 0; i < tables->memory.nr - QCOW2_HIDDEN_TABLES; i++)
 		if (tables->tables[i].l1 != NO_L1)
 			__atomic_store_n(&tables->memory.index[tables->tables[i].l1], i + 1,
 					 __ATOMIC_SEQ_CST);

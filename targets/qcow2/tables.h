@@ -71,6 +71,9 @@ struct qcow2_memory {
 	__u32 nr;
 };
 
+#define QCOW2_HIDDEN_TABLES 2	/* never in the index: else we would wait when all others are used */
+#define QCOW2_MIN_TABLES	(QCOW2_HIDDEN_TABLES + 2)
+
 /* Memory of our own, for @nr tables. Return: 0 or -ENOMEM. */
 int qcow2_memory_alloc(struct qcow2_memory *memory, const struct qcow2_layout *layout, __u32 nr);
 void qcow2_memory_free(struct qcow2_memory *memory);
@@ -149,7 +152,7 @@ struct qcow2_tables {
  * @layout:	its layout
  * @refs:	its refcounts
  * @guard:	is told of the tables
- * @memory:	room for L2 tables, 2 of them at least
+ * @memory:	room for L2 tables, QCOW2_MIN_TABLES at least
  * @why:	what is wrong
  *
  * Return: 0, -EINVAL, -ENOMEM, or as @blk.
@@ -180,10 +183,9 @@ void qcow2_tables_close(struct qcow2_tables *tables);
  * @tables:	the tables
  * @l1:		its L1 entry
  * @table:	the result; NULL: there is none, all its clusters are unallocated. It stays
- *		until the next call
+ *		until the next call. While all others are used it may be one that is in no index
  *
- * While all others are used it waits. Return: 0, -EIO it cannot be true, or its L1 entry,
- * or as the blk.
+ * Return: 0, -EIO it cannot be true, or its L1 entry, or as the blk.
  */
 int qcow2_tables_get(struct qcow2_tables *tables, __u32 l1, struct qcow2_table **table);
 

@@ -225,3 +225,19 @@ served_again() { ublk-bpf recover -n 0; }
 		--iodepth=16 --size=48M --verify=crc32c --verify_only --verify_fatal=1 \
 		--verify_state_save=0 --serialize_overlap=1 --randseed="$SEED"
 }
+
+@test "device_whose_program_is_gone_is_its_servers" {
+	image cluster_size=4k
+	device --fallback --cache 64k -q 2
+	verified --size=48M --io_size=48M >fio.log 2>&1 3>&- &
+	sleep 1
+	bpftool link detach pinned /sys/fs/bpf/ublk-bpf/0/link
+	wait $! || { cat fio.log; return 1; }
+	# also what is freed meanwhile
+	fio --name=t --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=randtrim --bs=4k --size=48M
+	verified --size=48M
+	ublk-bpf del -n 0
+	# what was in use when it went may be leaked
+	run qemu-img check image
+	[ "$status" = 0 ] || [ "$status" = 3 ]
+}

@@ -124,6 +124,7 @@ static void print_head(void)
 
 static void print_row(const struct row *row)
 {
+	struct json_object *trouble;
 	char size[32];
 
 	human_size(row->params.basic.dev_sectors << 9, size, sizeof(size));
@@ -139,6 +140,8 @@ static void print_row(const struct row *row)
 		       row->stats.waiting, row->id);
 	if (row->stats.eject_reason[0])
 		printf("     its program was ejected: it %s\n", row->stats.eject_reason);
+	if (row->made_of && json_object_object_get_ex(row->made_of, "trouble", &trouble))
+		printf("     %s\n", json_object_get_string(trouble));
 }
 
 static void add_string(struct json_object *json, const char *key, const char *value)
@@ -174,6 +177,8 @@ static struct json_object *row_json(const struct row *row)
 	json_object_object_add(json, "server_pid", json_object_new_int(row->info.ublksrv_pid));
 	if (row->made_of && json_object_object_get_ex(row->made_of, "files", &sub))
 		json_object_object_add(json, "files", json_object_get(sub));
+	if (row->made_of && json_object_object_get_ex(row->made_of, "trouble", &sub))
+		json_object_object_add(json, "trouble", json_object_get(sub));
 	if (!row->has_bpf)
 		return json;
 

@@ -90,8 +90,14 @@ static int run(struct service *service, int report_fd)
 		say(service, LOG_INFO, "/dev/ublkb%u (%s) is %s", id, service->target->name,
 		    service->recover ? "served again" : "there");
 
-	while ((ret = ublk_bpf_dev_wait_fd(dev, reload_fd)) == 2)
-		reload_answer(reload_fd, dev, service->target, &service->args);
+	while ((ret = ublk_bpf_dev_wait_fd(dev, reload_fd)) >= 2) {
+		if (ret == 2) {
+			reload_answer(reload_fd, dev, service->target, &service->args);
+			continue;
+		}
+		say(service, LOG_ERR, "/dev/ublkb%u: %s", id, ublk_bpf_dev_trouble(dev));
+		state_save(dev, service->target, &service->args);	/* for list */
+	}
 	if (ret < 0 && service->args.recover) {
 		say(service, LOG_ERR, "/dev/ublkb%u: its server ends: %s; start another one: ublk-bpf recover -n %u",
 		    id, strerror(-ret), id);

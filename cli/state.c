@@ -99,6 +99,9 @@ static struct json_object *state_json(const struct ublk_bpf_dev *dev,
 	if (args->recover)
 		json_object_object_add(json, "recover",
 				       json_object_new_string(recover_names[args->recover]));
+	if (ublk_bpf_dev_trouble(dev))
+		json_object_object_add(json, "trouble",
+				       json_object_new_string(ublk_bpf_dev_trouble(dev)));
 	if (args->object)
 		json_object_object_add(json, "object", path_json(args->object));
 	if (args->ops)

@@ -363,8 +363,21 @@ int ublk_bpf_dev_recover(struct ublk_bpf_dev *dev);
  */
 int ublk_bpf_dev_wait(struct ublk_bpf_dev *dev);
 
-/* The same, but return 2 when descriptor @fd can be read; wait again after that. */
+/*
+ * The same, but return 2 when descriptor @fd can be read, 3 when there is something new that
+ * ublk_bpf_dev_trouble() says; wait again after that.
+ */
 int ublk_bpf_dev_wait_fd(struct ublk_bpf_dev *dev, int fd);
+
+/*
+ * For handle_io: the device goes on, and not as it should, for which this is the reason. The
+ * first one counts. From any thread.
+ */
+void ublk_bpf_dev_warn(struct ublk_bpf_dev *dev, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/* What it said. NULL: nothing. */
+const char *ublk_bpf_dev_trouble(const struct ublk_bpf_dev *dev);
 
 /**
  * ublk_bpf_dev_reload() - take over what has changed behind a device

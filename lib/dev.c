@@ -130,6 +130,7 @@ int ublk_bpf_dev_new(const struct ublk_bpf_target *target, const struct ublk_bpf
 	dev->args = args;
 	dev->char_fd = -1;
 	dev->ended_fd = -1;
+	dev->trouble_fd = -1;
 
 	dev->info.dev_id = args->dev_id;
 	dev->info.nr_hw_queues = args->nr_queues ? args->nr_queues : UBLK_BPF_DEFAULT_QUEUES;
@@ -285,14 +286,18 @@ static void dev_block_signals(struct ublk_bpf_dev *dev, sigset_t *set)
 static int dev_run_queues(struct ublk_bpf_dev *dev)
 {
 	unsigned int i;
-	int ret = dev->target->prepare ? dev->target->prepare(dev) : 0;
+	int ret;
 
+	dev->ended_fd = eventfd(0, EFD_CLOEXEC);
+	dev->trouble_fd = eventfd(0, EFD_CLOEXEC);
+	if (dev->ended_fd < 0 || dev->trouble_fd < 0)
+		return ublk_bpf_dev_fail(dev, -errno, "no descriptor is left: %s", strerror(errno));
+	ret = dev->target->prepare ? dev->target->prepare(dev) : 0;
 	if (ret)
 		return ret;
-	dev->ended_fd = eventfd(0, EFD_CLOEXEC);
 	dev->nr_queues = dev->info.nr_hw_queues;	/* at most one a CPU */
 	dev->queues = calloc(dev->nr_queues, sizeof(*dev->queues));
-	if (dev->ended_fd < 0 || !dev->queues)
+	if (!dev->queues)
 		return ublk_bpf_dev_fail(dev, -ENOMEM, "out of memory");
 	for (i = 0; i < dev->nr_queues; i++) {
 		ret = queue_start(dev, i);
@@ -450,16 +455,44 @@ fail:
 
 int ublk_bpf_dev_wait(struct ublk_bpf_dev *dev)
 {
-	return ublk_bpf_dev_wait_fd(dev, -1);
+	int ret;
+
+	do {
+		ret = ublk_bpf_dev_wait_fd(dev, -1);
+	} while (ret == 3);
+	return ret;
+}
+
+void ublk_bpf_dev_warn(struct ublk_bpf_dev *dev, const char *format, ...)
+{
+	__u64 one = 1;
+	va_list args;
+
+	if (__atomic_exchange_n(&dev->troubled, true, __ATOMIC_SEQ_CST))
+		return;
+	va_start(args, format);
+	vsnprintf(dev->trouble, sizeof(dev->trouble), format, args);
+	va_end(args);
+	__atomic_store_n(&dev->trouble_told, true, __ATOMIC_SEQ_CST);
+	/* an eventfd takes it */
+	if (write(dev->trouble_fd, &one, sizeof(one)) < 0)
+		return;
+}
+
+const char *ublk_bpf_dev_trouble(const struct ublk_bpf_dev *dev)
+{
+	return __atomic_load_n(&dev->trouble_told, __ATOMIC_SEQ_CST) ? dev->trouble : NULL;
 }
 
 int ublk_bpf_dev_wait_fd(struct ublk_bpf_dev *dev, int fd)
 {
-	struct pollfd fds[3] = { { .events = POLLIN }, { .events = POLLIN }, { .events = POLLIN } };
+	struct pollfd fds[4] = { { .events = POLLIN }, { .events = POLLIN }, { .events = POLLIN },
+				 { .events = POLLIN } };
 	struct signalfd_siginfo info;
 	sigset_t set;
 	unsigned int i;
 	int ret = 0;
+	__u64 nr;
 
 	dev_block_signals(dev, &set);
 	fds[0].fd = dev->ended_fd;
@@ -467,10 +500,13 @@ int ublk_bpf_dev_wait_fd(struct ublk_bpf_dev *dev, int fd)
 	if (fds[1].fd < 0)
 		return -errno;
 	fds[2].fd = fd;		/* none if negative */
-	while (poll(fds, 3, -1) < 0 && errno == EINTR)
+	fds[3].fd = dev->trouble_fd;
+	while (poll(fds, 4, -1) < 0 && errno == EINTR)
 		;
 	if (!fds[0].revents && !fds[1].revents) {
 		ret = 2;
+		if (fds[3].revents && read(dev->trouble_fd, &nr, sizeof(nr)) == sizeof(nr))
+			ret = 3;
 	} else if (fds[1].revents & POLLIN) {
 		if (read(fds[1].fd, &info, sizeof(info)) < 0)
 			ret = -errno;
@@ -518,6 +554,9 @@ void ublk_bpf_dev_end(struct ublk_bpf_dev *dev, bool remove)
 	if (dev->ended_fd >= 0)
 		close(dev->ended_fd);
 	dev->ended_fd = -1;
+	if (dev->trouble_fd >= 0)
+		close(dev->trouble_fd);
+	dev->trouble_fd = -1;
 	ublk_bpf_ctrl_close(dev->ctrl);
 	dev->ctrl = NULL;
 	if (dev->inited && dev->target->deinit)

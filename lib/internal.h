@@ -69,6 +69,10 @@ struct ublk_bpf_dev {
 	struct queue *queues;
 	unsigned int nr_queues;
 	int ended_fd;			/* eventfd: a queue's thread has ended */
+	int trouble_fd;			/* eventfd: there is a reason */
+	bool troubled;			/* somebody writes it, or has */
+	bool trouble_told;		/* it can be read */
+	char trouble[512];
 
 	struct bpf_link *link;
 	__u32 prog_id;

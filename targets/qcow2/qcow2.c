@@ -460,6 +460,20 @@ static int serve(struct ublk_bpf_dev *dev, struct device *device,
 	return ret;
 }
 
+/* What the device has ceased to do, and why. */
+static void tell_user(struct ublk_bpf_dev *dev, const struct device *device)
+{
+	const char *corrupt = qcow2_image_corrupt(&device->image);
+	int failed = device->image.tables.failed ?: device->image.refs.failed;
+
+	if (corrupt)
+		ublk_bpf_dev_warn(dev, "writes fail: %s", corrupt);
+	else if (failed)
+		ublk_bpf_dev_warn(dev,
+			"writes fail, since a flush has failed (%s): what was written after the last one that did not may be lost; delete it and run qemu-img check",
+			strerror(-failed));
+}
+
 static int qcow2_handle_io(struct ublk_bpf_dev *dev, unsigned int queue, unsigned int nr,
 			   const struct ublksrv_io_desc *iod, void *buf)
 {
@@ -476,6 +490,7 @@ static int qcow2_handle_io(struct ublk_bpf_dev *dev, unsigned int queue, unsigne
 	} else {
 		ret = serve(dev, device, iod, buf);
 		tell_program(device);
+		tell_user(dev, device);
 	}
 	pthread_mutex_unlock(&device->lock);
 	return ret ?: (int)(iod->nr_sectors << 9);

@@ -241,3 +241,21 @@ served_again() { ublk-bpf recover -n 0; }
 	run qemu-img check image
 	[ "$status" = 0 ] || [ "$status" = 3 ]
 }
+
+@test "image_that_proves_to_be_corrupt_fails_writes_and_says_why" {
+	image cluster_size=64k
+	qemu-io -f qcow2 -c "write -P 5 0 64k" image >/dev/null
+	# header, refcount table and block, L1 table, L2 table: whose first entry names the L1 table
+	printf '\x80\0\0\0\0\x03\0\0' | dd of=image bs=1 seek=$((4 << 16)) conv=notrunc status=none
+	device
+	run dd if=/dev/zero of=/dev/ublkb0 bs=4k count=1 seek=1 oflag=direct
+	[ "$status" -ne 0 ]
+	told() { has "$(ublk-bpf list -n 0)" "writes fail: entry 0 of its L2 table 0 names cluster 3, which is .*L1 table"; }
+	soon told
+	has "$(ublk-bpf list --json)" '"trouble":"writes fail: entry 0 '
+	run dd if=/dev/ublkb0 of=/dev/null bs=4k count=1 iflag=direct
+	[ "$status" -ne 0 ]
+	ublk-bpf del -n 0
+	has "$(qemu-img info image)" "corrupt: true"
+	refused "it is marked as corrupt; qemu-img check -r all may mend it"
+}

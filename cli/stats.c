@@ -17,10 +17,14 @@ struct stats {
 	bool json;
 };
 
-/* The last that is known of a device. */
+#define MAX_COUNTERS	8
+
+/* The last that is known of a device; @counters are its server's own. */
 struct sample {
 	unsigned int id;
 	struct ublk_bpf_stats stats;
+	struct ublk_bpf_counter counters[MAX_COUNTERS];
+	int nr_counters;
 };
 
 struct samples {
@@ -37,15 +41,29 @@ static double now(void)
 	return ts.tv_sec + ts.tv_nsec / 1e9;
 }
 
-static const struct ublk_bpf_stats *find(const struct samples *samples, unsigned int id)
+static const struct sample *find(const struct samples *samples, unsigned int id)
 {
-	static const struct ublk_bpf_stats none;
+	static const struct sample none;
 	int i;
 
 	for (i = 0; i < samples->nr; i++)
 		if (samples->all[i].id == id)
-			return &samples->all[i].stats;
+			return &samples->all[i];
 	return &none;
+}
+
+/* What the server of a device counts, if it is one of ours. */
+static void take_counters(struct sample *sample)
+{
+	struct json_object *made_of = state_load(sample->id), *name;
+	const struct ublk_bpf_target *target = NULL;
+
+	sample->nr_counters = 0;
+	if (made_of && json_object_object_get_ex(made_of, "target", &name))
+		target = find_target(json_object_get_string(name));
+	if (target && target->counters)
+		sample->nr_counters = target->counters(sample->id, sample->counters, MAX_COUNTERS);
+	json_object_put(made_of);
 }
 
 /* What was counted since @old, and what it is a share of. */
@@ -80,13 +98,31 @@ static void print_rates(unsigned int id, const struct rates *r)
 {
 	double all = r->all > 0 ? r->all / 100 : 1;
 
-	printf("%3u %12.0f %12.1f %7.1f %7.1f %7.1f %7.1f %10.0f\n", id, r->all, r->bytes / 1024,
+	printf("%3u %12.0f %12.1f %7.2f %7.2f %7.2f %7.2f %10.0f\n", id, r->all, r->bytes / 1024,
 	       r->done / all, r->inlined / all, r->worker / all, r->server / all, r->failed);
 }
 
+/* Counter @nr since @old, which may be of another device. */
+static double counted(const struct sample *new, const struct sample *old, int nr, double seconds)
+{
+	return since(new->counters[nr].value, nr < old->nr_counters ? old->counters[nr].value : 0,
+		     seconds);
+}
+
+static void print_counters(const struct sample *new, const struct sample *old, double seconds)
+{
+	int i;
+
+	for (i = 0; i < new->nr_counters; i++)
+		printf("%s%.0f %s", i ? ", " : "    ", counted(new, old, i, seconds),
+		       new->counters[i].name);
+	if (new->nr_counters > 0)
+		printf("\n");
+}
+
 /* @seconds: what the rates are over; 0: they are sums. */
-static void add_rates(struct json_object *json, unsigned int id, const struct rates *r,
-		      double seconds)
+static struct json_object *add_rates(struct json_object *json, unsigned int id,
+				     const struct rates *r, double seconds)
 {
 	const struct { const char *name; double value; } values[] = {
 		{ "seconds", seconds },
@@ -105,6 +141,17 @@ static void add_rates(struct json_object *json, unsigned int id, const struct ra
 	for (i = 0; i < sizeof(values) / sizeof(values[0]); i++)
 		json_object_object_add(row, values[i].name, json_object_new_double(values[i].value));
 	json_object_array_add(json, row);
+	return row;
+}
+
+static void add_counters(struct json_object *row, const struct sample *new, const struct sample *old,
+			 double seconds)
+{
+	int i;
+
+	for (i = 0; i < new->nr_counters; i++)
+		json_object_object_add(row, new->counters[i].name,
+				       json_object_new_double(counted(new, old, i, seconds)));
 }
 
 /* What there is now of the devices wanted. Return: 0 or an exit status. */
@@ -131,6 +178,7 @@ static int take(struct ublk_bpf_ctrl *ctrl, const struct stats *args, struct sam
 		    ublk_bpf_get_stats(ctrl, ids[i], &sample->stats) < 0)
 			continue;
 		sample->id = ids[i];
+		take_counters(sample);
 		samples->nr++;
 	}
 	free(ids);
@@ -152,12 +200,16 @@ static void show(const struct stats *args, const struct samples *new, const stru
 		       old->at > 0 ? "\n" : "", old->at > 0 ? "IO/S" : "IO",
 		       old->at > 0 ? "KIB/S" : "KIB", old->at > 0 ? "FAILED/S" : "FAILED");
 	for (i = 0; i < new->nr; i++) {
-		struct rates r = rates(&new->all[i].stats, find(old, new->all[i].id), seconds);
+		const struct sample *now = &new->all[i], *then = find(old, now->id);
+		struct rates r = rates(&now->stats, &then->stats, seconds);
 
-		if (json)
-			add_rates(json, new->all[i].id, &r, old->at > 0 ? seconds : 0);
-		else
-			print_rates(new->all[i].id, &r);
+		if (json) {
+			add_counters(add_rates(json, now->id, &r, old->at > 0 ? seconds : 0), now,
+				     then, seconds);
+			continue;
+		}
+		print_rates(now->id, &r);
+		print_counters(now, then, seconds);
 	}
 	if (json)
 		print_json(json);

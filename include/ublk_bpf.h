@@ -271,6 +271,12 @@ const char *ublk_bpf_args_text(const struct ublk_bpf_args *args, const char *nam
 #define UBLK_BPF_OPT_BUFFERED	(1U << 7)
 #define UBLK_BPF_OPT_WHOLE	(1U << 8)	/* uses a file as a whole, whatever its size is */
 
+/* Something that a target's server counts: its name is a word or two. */
+struct ublk_bpf_counter {
+	const char *name;
+	__u64 value;
+};
+
 /**
  * struct ublk_bpf_target - a kind of device: its program and its server half
  * @name:	what it is called on the command line
@@ -297,6 +303,8 @@ const char *ublk_bpf_args_text(const struct ublk_bpf_args *args, const char *nam
  *		again.
  * @reload:	the backings may have another size: say what the device has of it, by
  *		ublk_bpf_dev_set_size(). NULL: such devices cannot be reloaded
+ * @counters:	what the server of device @dev_id has counted so far, which may be another
+ *		process: at most @max. Return: how many, or a negative errno. NULL: nothing
  * @deinit:	undo @init, also when that failed
  *
  * A callback that fails says why by ublk_bpf_dev_fail().
@@ -314,6 +322,7 @@ struct ublk_bpf_target {
 	int (*handle_io)(struct ublk_bpf_dev *dev, unsigned int queue, unsigned int tag,
 			 const struct ublksrv_io_desc *iod, void *buf);
 	int (*reload)(struct ublk_bpf_dev *dev);
+	int (*counters)(unsigned int dev_id, struct ublk_bpf_counter *counters, unsigned int max);
 	void (*deinit)(struct ublk_bpf_dev *dev);
 };
 

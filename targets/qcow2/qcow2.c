@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include "ublk_bpf.h"
 #include "chain.h"
@@ -317,6 +318,9 @@ static void tell_program(struct device *device)
 			 device->image.tables.mapped || device->image.tables.failed || corrupt,
 			 __ATOMIC_SEQ_CST);
 	__atomic_store_n(&device->shared->writes, device->image.begun && !corrupt, __ATOMIC_SEQ_CST);
+	device->shared->fills = device->image.tables.loads;
+	device->shared->evictions = device->image.tables.evictions;
+	device->shared->allocations = device->image.refs.allocations;
 }
 
 static int qcow2_prepare(struct ublk_bpf_dev *dev)
@@ -484,6 +488,7 @@ static int qcow2_handle_io(struct ublk_bpf_dev *dev, unsigned int queue, unsigne
 	int ret;
 
 	pthread_mutex_lock(&device->lock);
+	device->shared->misses += op == UBLK_IO_OP_READ || op == UBLK_IO_OP_WRITE;
 	if (wanted && (op == UBLK_IO_OP_READ || op == UBLK_IO_OP_WRITE) &&
 	    give_back(device, iod, tag)) {
 		ret = -EAGAIN;
@@ -494,6 +499,30 @@ static int qcow2_handle_io(struct ublk_bpf_dev *dev, unsigned int queue, unsigne
 	}
 	pthread_mutex_unlock(&device->lock);
 	return ret ?: (int)(iod->nr_sectors << 9);
+}
+
+static int qcow2_counters(unsigned int dev_id, struct ublk_bpf_counter *counters, unsigned int max)
+{
+	static const struct { const char *name; size_t offset; } all[] = {
+		{ "misses", offsetof(struct qcow2_shared, misses) },
+		{ "fills", offsetof(struct qcow2_shared, fills) },
+		{ "evictions", offsetof(struct qcow2_shared, evictions) },
+		{ "allocations", offsetof(struct qcow2_shared, allocations) },
+	};
+	int fd = ublk_bpf_map_open(dev_id, map_names[MAP_SHARED_DATA]), ret;
+	struct qcow2_shared shared;
+	unsigned int i;
+	__u32 key = 0;
+
+	if (fd < 0)
+		return fd;
+	ret = bpf_map_lookup_elem(fd, &key, &shared);
+	close(fd);
+	for (i = 0; !ret && i < max && i < sizeof(all) / sizeof(all[0]); i++)
+		counters[i] = (struct ublk_bpf_counter){
+			all[i].name, *(const __u64 *)((const char *)&shared + all[i].offset)
+		};
+	return ret ?: (int)i;
 }
 
 static void qcow2_deinit(struct ublk_bpf_dev *dev)
@@ -536,5 +565,6 @@ const struct ublk_bpf_target target_qcow2 = {
 	.close_program	= qcow2_close_program,
 	.prepare	= qcow2_prepare,
 	.handle_io	= qcow2_handle_io,
+	.counters	= qcow2_counters,
 	.deinit		= qcow2_deinit,
 };

@@ -45,11 +45,19 @@ struct qcow2_geometry {
  * @dirty:	the mapping in memory is newer than what a flush has made last: a flush, or a
  *		write that is one, is the server's
  * @writes:	the program may write: the file says by now that it is being changed
+ * @misses:	reads and writes that were not in place, or of which that was not known
+ * @fills:	tables that were read
+ * @evictions:	tables that have left memory
+ * @allocations: clusters
  */
 struct qcow2_shared {
 	__u64 end;
 	__u32 dirty;
 	__u32 writes;
+	__u64 misses;
+	__u64 fills;
+	__u64 evictions;
+	__u64 allocations;
 };
 
 /* Of an entry's first word, in the machine's order: see format.h, which no program can include. */

@@ -477,6 +477,7 @@ again:
 		return ret;	/* what was counted leaks */
 	if (nr == 1)
 		refs->next = first + 1;
+	refs->allocations += nr;
 	*cluster = first;
 	return 0;
 }

@@ -37,6 +37,7 @@ struct qcow2_refblock {
  * @last:	the one that was used last, mostly
  * @clock:	of their use
  * @next:	no cluster before this one is free
+ * @allocations: clusters that were free and are not
  * @failed:	the error of a flush: what was counted may not be in the file
  */
 struct qcow2_refs {
@@ -50,6 +51,7 @@ struct qcow2_refs {
 	unsigned int last;
 	unsigned long clock;
 	__u64 next;
+	__u64 allocations;
 	int failed;
 };
 

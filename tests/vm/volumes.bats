@@ -233,6 +233,6 @@ all_in_bpf() {
 	# of each second all of one device's went one way
 	is "$(jq -s '.[-1] | map(select(.io > 0 and .redirected == 0 and .failed == 0)) | length' "$BATS_TEST_TMPDIR/stats")" 2
 	is "$(jq -s '.[-1][0] | .io == .fwd_inline and .bytes == .io * 4096' "$BATS_TEST_TMPDIR/stats")" true
-	has "$(cat "$BATS_TEST_TMPDIR/table")" "^ +0 +[0-9]+ +[0-9.]+ +0.0 +100.0 +0.0 +0.0 +0$"
-	has "$(cat "$BATS_TEST_TMPDIR/table")" "^ +1 +[0-9]+ +[0-9.]+ +100.0 +0.0 +0.0 +0.0 +0$"
+	has "$(cat "$BATS_TEST_TMPDIR/table")" "^ +0 +[0-9]+ +[0-9.]+ +0.00 +100.00 +0.00 +0.00 +0$"
+	has "$(cat "$BATS_TEST_TMPDIR/table")" "^ +1 +[0-9]+ +[0-9.]+ +100.00 +0.00 +0.00 +0.00 +0$"
 }

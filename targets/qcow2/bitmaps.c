@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include "bitmaps.h"
 
-#define SECTOR		512
 #define MOST_ENTRIES	0x8000000U	/* of a bitmap's table: as QEMU */
 #define TRACKING	1		/* the only type there is */
 
@@ -99,8 +98,8 @@ void qcow2_bitmaps_free(struct qcow2_bitmaps *bitmaps)
 
 static int use(const struct qcow2_bitmap *bitmap, struct qcow2_blk *blk)
 {
-	__u64 at = (bitmap->pos + AT_FLAGS) % SECTOR, start = bitmap->pos + AT_FLAGS - at;
-	__u8 sector[SECTOR];
+	__u64 at = (bitmap->pos + AT_FLAGS) % QCOW2_SECTOR, start = bitmap->pos + AT_FLAGS - at;
+	__u8 sector[QCOW2_SECTOR];
 	int ret = blk->read(blk, sector, start, sizeof(sector));
 
 	if (ret)

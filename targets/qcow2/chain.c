@@ -150,7 +150,7 @@ int qcow2_find_data(struct qcow2_blk *blk, const char *path, const struct qcow2_
 static int open_image(struct qcow2_chain *chain, const char *path,
 		      const struct qcow2_trust *trust, struct qcow2_why *why)
 {
-	bool has_data = chain->layout.incompatible & QCOW2_INCOMPAT_DATA_FILE;
+	bool has_data = qcow2_has_data_file(&chain->layout);
 	__u32 nr = CACHE_BYTES >> chain->layout.cluster_bits;
 	int ret;
 

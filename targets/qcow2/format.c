@@ -130,7 +130,7 @@ static int parse_features(const void *bytes, size_t nr, struct qcow2_layout *lay
 		layout->entry_bits = 4;
 	}
 	if (layout->autoclear & QCOW2_AUTOCLEAR_RAW_DATA &&
-	    !(layout->incompatible & QCOW2_INCOMPAT_DATA_FILE))
+	    !qcow2_has_data_file(layout))
 		return refuse(why, -EINVAL, "its data file is raw, but it has none");
 	return 0;
 }
@@ -263,7 +263,7 @@ static int check_features(const void *bytes, size_t nr, struct qcow2_layout *lay
 			      "it is marked as corrupt; qemu-img check -r all may mend it");
 	if (layout->autoclear & QCOW2_AUTOCLEAR_RAW_DATA && layout->backing.bytes)
 		return refuse(why, -EINVAL, "its data file is raw, and yet it has a backing file");
-	if (layout->incompatible & QCOW2_INCOMPAT_DATA_FILE && layout->nr_snapshots)
+	if (qcow2_has_data_file(layout) && layout->nr_snapshots)
 		return refuse(why, -EINVAL, "it has a data file and snapshots, which exclude each other");
 	if (layout->autoclear & QCOW2_AUTOCLEAR_BITMAPS && !layout->nr_bitmaps)
 		return refuse(why, -EINVAL, "its bitmaps are said to be good, but it has none");
@@ -387,7 +387,7 @@ static void parse_compressed(const struct qcow2_layout *layout, __u64 entry,
 	cluster->kind = QCOW2_KIND_COMPRESSED;
 	if (entry & QCOW2_COPIED || cluster->offset >= QCOW2_MAX_OFFSET ||
 	    cluster->offset < qcow2_cluster_size(layout) ||
-	    layout->incompatible & QCOW2_INCOMPAT_DATA_FILE)
+	    qcow2_has_data_file(layout))
 		cluster->kind = QCOW2_KIND_INVALID;
 }
 
@@ -406,7 +406,7 @@ static enum qcow2_kind parse_bitmap(__u64 bitmap, unsigned int sub, bool allocat
 void qcow2_parse_entry(const struct qcow2_layout *layout, __u64 entry, __u64 bitmap,
 		       unsigned int sub, struct qcow2_cluster *cluster)
 {
-	bool external = layout->incompatible & QCOW2_INCOMPAT_DATA_FILE;
+	bool external = qcow2_has_data_file(layout);
 	bool subclusters = layout->entry_bits == 4;
 	__u64 known = QCOW2_COPIED | QCOW2_OFFSET;
 

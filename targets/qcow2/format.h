@@ -118,6 +118,14 @@ struct qcow2_why {
 	char text[256];
 };
 
+/* What is read and written in one go, or not at all. */
+#define QCOW2_SECTOR		512
+
+static inline bool qcow2_has_data_file(const struct qcow2_layout *layout)
+{
+	return layout->incompatible & QCOW2_INCOMPAT_DATA_FILE;
+}
+
 static inline __u64 qcow2_cluster_size(const struct qcow2_layout *layout)
 {
 	return 1ULL << layout->cluster_bits;

@@ -239,7 +239,7 @@ static int check_entry(struct qcow2_guard *guard, __u32 l1, __u32 nr, __u64 entr
 	if (cluster.kind == QCOW2_KIND_INVALID)
 		return is_corrupt(guard, "entry %u of its L2 table %u, 0x%llx, cannot be true" WAY_OUT,
 				  nr, l1, entry);
-	if (layout->incompatible & QCOW2_INCOMPAT_DATA_FILE) {
+	if (qcow2_has_data_file(layout)) {
 		if (!cluster.allocated || cluster.offset == at)
 			return 0;
 		return is_corrupt(guard, "entry %u of its L2 table %u names %llu in its data file, and can only be %llu"

@@ -134,7 +134,7 @@ static int open_data(struct ublk_bpf_dev *dev, struct device *device,
 	char link[32];
 	int found, ret;
 
-	if (!(device->layout.incompatible & QCOW2_INCOMPAT_DATA_FILE))
+	if (!qcow2_has_data_file(&device->layout))
 		return 0;
 	found = qcow2_find_data(&device->file.blk, path, &device->layout, trust, &why);
 	if (found < 0)

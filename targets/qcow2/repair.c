@@ -160,7 +160,7 @@ static int count_l2_table(const struct repair *repair, __u64 table)
 		last = first;
 		if (cluster.kind == QCOW2_KIND_COMPRESSED)
 			last = (cluster.offset + cluster.bytes - 1) >> layout->cluster_bits;
-		else if (!cluster.allocated || layout->incompatible & QCOW2_INCOMPAT_DATA_FILE)
+		else if (!cluster.allocated || qcow2_has_data_file(layout))
 			continue;
 		for (; !ret && first <= last; first++) {
 			if (first < repair->nr && is_metadata(repair, first))
@@ -390,7 +390,7 @@ static int mark_tables(const struct repair *repair)
 		table = (tables->l1[i] & QCOW2_OFFSET) >> layout->cluster_bits;
 		qcow2_tables_set_copied(tables, i, repair->counts[table] == 1);
 		/* what is in a data file is nobody else's anyway */
-		if (!(layout->incompatible & QCOW2_INCOMPAT_DATA_FILE))
+		if (!qcow2_has_data_file(layout))
 			ret = mark_l2_table(repair, table);
 	}
 	return ret ?: qcow2_tables_commit(tables);

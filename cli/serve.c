@@ -117,6 +117,10 @@ static int run(struct service *service, int report_fd)
 		close(reload_fd);
 	ublk_bpf_dev_end(dev, ret != 0);
 	ret = ret < 0 ? EXIT_FAILURE : 0;
+	if (ublk_bpf_dev_trouble(dev)) {
+		say(service, LOG_ERR, "/dev/ublkb%u has ended: %s", id, ublk_bpf_dev_trouble(dev));
+		ret = EXIT_FAILURE;
+	}
 free_dev:
 	ublk_bpf_dev_free(dev);
 	return ret;

@@ -109,10 +109,18 @@ static int adopt_table(struct qcow2_tables *tables, __u32 nr, __u64 was, __u8 *o
 	return ret || was == owner->entry ? ret : adopt_place(tables, table, was, owner->entry, count);
 }
 
+/* Is the table for L1 entry @l1 among the first @nr that were taken over? */
+static bool is_adopted(const struct qcow2_tables *tables, __u32 l1, __u32 nr)
+{
+	while (nr--)
+		if (tables->tables[nr].l1 == l1)
+			return true;
+	return false;
+}
+
 int qcow2_tables_adopt(struct qcow2_tables *tables, struct qcow2_why *why)
 {
 	struct qcow2_owner *owners = tables->memory.owners;
-	struct qcow2_table *other;
 	__u8 *old = malloc(qcow2_cluster_size(tables->layout));
 	__u64 *was = calloc(tables->memory.nr, sizeof(*was));
 	int ret = old && was ? 0 : -ENOMEM, count;
@@ -124,8 +132,7 @@ int qcow2_tables_adopt(struct qcow2_tables *tables, struct qcow2_why *why)
 			if (!owners[i].l1 || owners[i].l1 > nr_l1(tables))
 				continue;
 			/* who died may just have shown it to programs */
-			other = find_table(tables, owners[i].l1 - 1);
-			if (is_hidden(tables, i) && other && other->nr != i && other->l1 != NO_L1) {
+			if (count && is_hidden(tables, i) && is_adopted(tables, owners[i].l1 - 1, i)) {
 				owners[i].l1 = 0;
 				continue;
 			}

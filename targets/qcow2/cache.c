@@ -12,6 +12,8 @@ static bool withdraw(struct qcow2_tables *tables, struct qcow2_table *table)
 
 	if (is_hidden(tables, table->nr))
 		return true;
+	if (users_of(tables, table->nr))	/* one may be an I/O that has to find it */
+		return false;
 	__atomic_store_n(index, 0, __ATOMIC_SEQ_CST);
 	if (!users_of(tables, table->nr))
 		return true;
@@ -34,14 +36,18 @@ static bool is_in_file(const struct qcow2_table *table)
 	return !table->nr_dirty && !table->fresh;
 }
 
-/* The table that was used least lately, of those from @from to @to. NULL: none can leave memory. */
-static struct qcow2_table *find_oldest(const struct qcow2_tables *tables, __u32 from, __u32 to)
+/*
+ * The table that was used least lately, of those from @from to @to; @clean: of those that the
+ * file has. NULL: there is none.
+ */
+static struct qcow2_table *find_oldest(const struct qcow2_tables *tables, __u32 from, __u32 to,
+				       bool clean)
 {
 	struct qcow2_table *oldest = NULL, *table;
 
 	for (table = tables->tables + from; table < tables->tables + to; table++)
 		if ((!oldest || table->used < oldest->used) &&
-		    (!stopped(tables) || is_in_file(table)))
+		    (!clean || is_in_file(table)))
 			oldest = table;
 	return oldest;
 }
@@ -52,21 +58,21 @@ static struct qcow2_table *find_oldest(const struct qcow2_tables *tables, __u32 
  */
 static int make_room(struct qcow2_tables *tables, struct qcow2_table **room, __u32 from, __u32 to)
 {
+	int error = stopped(tables);	/* nothing can be written, for this reason */
 	struct qcow2_table *oldest;
 	__u32 tries;
-	int ret;
 
 	for (tries = from; tries < to; tries++) {
-		oldest = find_oldest(tables, from, to);
+		oldest = find_oldest(tables, from, to, error);
 		if (!oldest)
-			return stopped(tables);
+			return error;
 		*room = oldest;
 		if (oldest->l1 == NO_L1)
 			return 0;
 		if (!is_in_file(oldest)) {
-			ret = qcow2_tables_commit(tables);
-			if (ret)
-				return ret;
+			error = qcow2_tables_commit(tables);
+			if (error)
+				continue;
 		}
 		if (withdraw(tables, oldest)) {
 			forget_losses_of(tables, oldest);
@@ -77,16 +83,15 @@ static int make_room(struct qcow2_tables *tables, struct qcow2_table **room, __u
 		}
 		oldest->used = ++tables->clock;	/* it is used, after all */
 	}
-	return -EBUSY;
+	return error ?: -EBUSY;
 }
 
 /* The same, of one that a program may see, if that can be had. */
 static int make_any_room(struct qcow2_tables *tables, struct qcow2_table **room)
 {
 	__u32 seen = tables->memory.nr - QCOW2_HIDDEN_TABLES;
-	int ret = make_room(tables, room, 0, seen);
 
-	return ret == -EBUSY ? make_room(tables, room, seen, tables->memory.nr) : ret;
+	return make_room(tables, room, 0, seen) ? make_room(tables, room, seen, tables->memory.nr) : 0;
 }
 
 static void publish(struct qcow2_tables *tables, struct qcow2_table *table, __u32 l1)
@@ -110,7 +115,7 @@ static int show(struct qcow2_tables *tables, struct qcow2_table **table)
 	int ret = make_room(tables, &room, 0, tables->memory.nr - QCOW2_HIDDEN_TABLES);
 
 	if (ret)
-		return ret == -EBUSY ? 0 : ret;
+		return 0;
 	memcpy(bytes_of(tables, room), bytes_of(tables, hidden), qcow2_cluster_size(tables->layout));
 	dirty = room->dirty;
 	room->dirty = hidden->dirty;
@@ -157,27 +162,36 @@ int qcow2_tables_get(struct qcow2_tables *tables, __u32 l1, struct qcow2_table *
 	return 0;
 }
 
-/* A place of its own in the file for a table that is in memory, all of it to be written. */
+/* A place of its own in the file for a table that is in memory. */
 static int give_place(struct qcow2_tables *tables, struct qcow2_table *table, __u32 l1)
 {
 	struct qcow2_why why;
 	__u64 cluster;
-	__u32 i;
 	int ret = qcow2_refs_alloc(tables->refs, 1, &cluster);
 
 	if (ret)
 		return ret;
 	ret = qcow2_guard_add(tables->guard, QCOW2_META_L2, cluster, 1, &why);
+	if (ret)
+		goto put;
+	/* now, while there still is a way back if there is no room */
+	ret = tables->blk->write(tables->blk, bytes_of(tables, table),
+				 cluster << tables->layout->cluster_bits,
+				 qcow2_cluster_size(tables->layout));
 	if (ret) {
-		qcow2_refs_put(tables->refs, cluster, 1);
-		return ret;
+		qcow2_guard_remove(tables->guard, cluster, 1);
+		goto put;
 	}
-	for (i = 0; i < nr_sectors(tables); i++)
-		mark_sector(table, i);
+	memset(table->dirty, 0, bitmap_bytes(nr_sectors(tables)));
+	table->nr_dirty = 0;
 	table->fresh = true;
 	set_l1(tables, l1, cluster << tables->layout->cluster_bits | QCOW2_COPIED);
 	__atomic_store_n(&tables->memory.owners[table->nr].entry, tables->l1[l1], __ATOMIC_RELEASE);
 	return 0;
+
+put:
+	qcow2_refs_put(tables->refs, cluster, 1);
+	return ret;
 }
 
 int qcow2_tables_get_own(struct qcow2_tables *tables, __u32 l1, struct qcow2_table **table)

@@ -178,7 +178,7 @@ static int open_next(struct qcow2_chain **result, const struct qcow2_chain *abov
 {
 	char name[QCOW2_MAX_NAME + 1], format[QCOW2_MAX_NAME + 1], below[32];
 	struct qcow2_chain *chain;
-	struct qcow2_why reason;
+	struct qcow2_why reason = {};
 	int found, ret;
 
 	*result = NULL;
@@ -229,7 +229,8 @@ static int open_next(struct qcow2_chain **result, const struct qcow2_chain *abov
 		*result = chain;
 		return 0;
 	}
-	snprintf(why->text, sizeof(why->text), "backing file '%.60s': %.170s", name, reason.text);
+	snprintf(why->text, sizeof(why->text), "backing file '%.60s': %.170s", name,
+		 reason.text[0] ? reason.text : strerror(-ret));
 	qcow2_chain_close(chain);
 	return ret;
 }

@@ -99,7 +99,9 @@ static int write_beginning(struct qcow2_image *image)
 	int ret = 0;
 
 	layout.autoclear &= QCOW2_AUTOCLEAR_KNOWN;
-	if (layout.compatible & QCOW2_COMPAT_LAZY_REFCOUNTS)
+	/* unless it could not be repaired */
+	if (layout.compatible & QCOW2_COMPAT_LAZY_REFCOUNTS &&
+	    image->guard.end < QCOW2_MAX_REPAIRED / 2)
 		layout.incompatible |= QCOW2_INCOMPAT_DIRTY;
 	if (layout.autoclear != image->layout.autoclear ||
 	    layout.incompatible != image->layout.incompatible)

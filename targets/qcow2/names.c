@@ -74,6 +74,7 @@ static bool is_in(const char *path, const char *folder, bool below)
 	       (below || !strchr(path + nr + 1, '/'));
 }
 
+/* @folder: of the image; NULL: it is one of devices, which do not belong together. */
 static bool is_trusted(const struct qcow2_trust *trust, const char *folder, const char *path,
 		       const struct stat *stat_of_it)
 {
@@ -81,7 +82,7 @@ static bool is_trusted(const struct qcow2_trust *trust, const char *folder, cons
 	struct stat named;
 	unsigned int i;
 
-	if (is_in(path, folder, false))
+	if (folder && is_in(path, folder, false))
 		return true;
 	for (i = 0; i < trust->nr_files; i++)
 		if (!stat(trust->files[i], &named) && is_same_file(&named, stat_of_it))
@@ -92,13 +93,15 @@ static bool is_trusted(const struct qcow2_trust *trust, const char *folder, cons
 	return false;
 }
 
-/* The folder that the image is in, its name cut off. */
-static int folder_of(const char *image, char folder[PATH_MAX])
+/* The folder that the image is in, its name cut off; it may be a block device. */
+static int folder_of(const char *image, char folder[PATH_MAX], bool *is_device)
 {
+	struct stat its;
 	char *slash;
 
-	if (!realpath(image, folder))
+	if (!realpath(image, folder) || stat(image, &its))
 		return -errno;
+	*is_device = !S_ISREG(its.st_mode);
 	slash = strrchr(folder, '/');
 	slash[slash == folder] = '\0';
 	return 0;
@@ -109,12 +112,13 @@ int qcow2_find_named(const struct qcow2_trust *trust, const char *image, const c
 {
 	char folder[PATH_MAX], path[PATH_MAX];
 	struct stat stat;
+	bool is_device = false;
 	int fd, ret;
 
 	if (has_protocol(name))
 		return refuse(why, -EINVAL,
 			      "its %s '%.100s' is no name of a file; qemu-img rebase -u can change it", what, name);
-	ret = folder_of(image, folder);
+	ret = folder_of(image, folder, &is_device);
 	if (ret)
 		return refuse(why, ret, "the folder that it is in cannot be found: %s", strerror(-ret));
 	if (snprintf(path, sizeof(path), "%s/%s", name[0] == '/' ? "" : folder, name) >= PATH_MAX)
@@ -128,7 +132,7 @@ int qcow2_find_named(const struct qcow2_trust *trust, const char *image, const c
 		ret = -errno;
 	if (ret)
 		refuse(why, ret, "its %s '%.100s' cannot be found: %s", what, name, strerror(-ret));
-	else if (!is_trusted(trust, folder, path, &stat))
+	else if (!is_trusted(trust, is_device ? NULL : folder, path, &stat))
 		ret = refuse(why, -EPERM,
 			     "its %s '%.100s' is elsewhere, which the image alone does not decide; allow it by -b FILE or --allow DIR",
 			     what, name);

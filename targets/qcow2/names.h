@@ -43,7 +43,8 @@ int qcow2_read_name(struct qcow2_blk *blk, const struct qcow2_extent *extent,
  * @what:	what it is of the image, such as "backing file"
  * @why:	why not, and what the user can do about it
  *
- * What the name leads to is what is looked at, by whatever symbolic links.
+ * What the name leads to is what is looked at, by whatever symbolic links. Beside an image
+ * that is a block device nothing is trusted.
  *
  * Return: a descriptor (O_PATH) to be opened by way of /proc/self/fd; -EPERM it is not
  * trusted, -EINVAL it is no name of a file, or of something else than a regular file or block

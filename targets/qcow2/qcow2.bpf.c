@@ -207,6 +207,8 @@ unsigned long UBLK_BPF_STRUCT_OPS(qcow2_queue_io_cmd, struct ublk_bpf_io *io, un
 	if (iod->op_flags & UBLK_IO_F_FUA && qcow2_shared.dirty)
 		goto redirect;
 	if (op == UBLK_IO_OP_WRITE && !qcow2_shared.writes) {
+		if (*tag & QCOW2_GIVEN)
+			unuse(*tag & ~QCOW2_GIVEN);
 		*tag = QCOW2_WANTED;
 		goto redirect;
 	}
@@ -214,6 +216,9 @@ unsigned long UBLK_BPF_STRUCT_OPS(qcow2_queue_io_cmd, struct ublk_bpf_io *io, un
 	if (!table)
 		goto redirect;
 	err = send(io, iod, off, table, op == UBLK_IO_OP_WRITE);
+	/* what it was sent by may not be in the file yet */
+	if (iod->op_flags & UBLK_IO_F_FUA && qcow2_shared.dirty)
+		err = 1;
 	*tag = err ? 0 : table;
 	if (!err)
 		return ublk_bpf_answer(io, 0);

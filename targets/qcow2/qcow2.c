@@ -20,6 +20,7 @@
 #include "qcow2.skel.h"
 
 #define DEFAULT_CACHE	(32U << 20)
+#define MAX_CACHE	(16ULL << 30)
 #define MAX_CLEAR_BYTES	(1U << 30)
 #define WAIT_US		20
 #define MAX_WAITS	50000
@@ -38,6 +39,7 @@ struct device {
 	struct qcow2_chain *chain;
 	struct qcow2_layout layout;
 	__u64 cache;		/* bytes */
+	__u64 limit;		/* where whole clusters end on a block device */
 	struct qcow2_memory memory;
 	struct shared_map maps[NR_MAPS];
 	struct qcow2_geometry geometry;
@@ -66,6 +68,7 @@ static unsigned int chunk_sectors(const struct qcow2_layout *layout)
 
 static int describe(struct ublk_bpf_dev *dev, struct device *device)
 {
+	struct qcow2_file *data = device->data.bounce ? &device->data : &device->file;
 	struct ublk_params *params = ublk_bpf_dev_params(dev);
 	__u64 cluster = qcow2_cluster_size(&device->layout);
 	unsigned int logical = 512, physical = 4096, i;
@@ -91,6 +94,9 @@ static int describe(struct ublk_bpf_dev *dev, struct device *device)
 	params->discard.max_discard_sectors = MAX_CLEAR_BYTES >> 9;
 	params->discard.max_write_zeroes_sectors = MAX_CLEAR_BYTES >> 9;
 	params->discard.max_discard_segments = 1;
+	device->limit = QCOW2_MAX_OFFSET;
+	if (data->is_block)
+		device->limit = data->blk.size(&data->blk) & ~(cluster - 1);
 	device->geometry = (struct qcow2_geometry){
 		.cluster_bits	= device->layout.cluster_bits,
 		.entry_words	= device->layout.entry_bits == 4 ? 2 : 1,
@@ -127,10 +133,16 @@ static int open_file(struct ublk_bpf_dev *dev, struct qcow2_file *file, unsigned
 	return ret ?: qcow2_file_init(file, backing->fd, backing->logical_block, backing->is_block);
 }
 
+/* Keep a sentence: what is wrong, or else what the error is called. */
+static int fail_why(struct ublk_bpf_dev *dev, int err, const struct qcow2_why *why)
+{
+	return ublk_bpf_dev_fail(dev, err, "%s", why->text[0] ? why->text : strerror(-err));
+}
+
 static int open_data(struct ublk_bpf_dev *dev, struct device *device,
 		     const struct qcow2_trust *trust, const char *path)
 {
-	struct qcow2_why why;
+	struct qcow2_why why = {};
 	char link[32];
 	int found, ret;
 
@@ -138,7 +150,7 @@ static int open_data(struct ublk_bpf_dev *dev, struct device *device,
 		return 0;
 	found = qcow2_find_data(&device->file.blk, path, &device->layout, trust, &why);
 	if (found < 0)
-		return ublk_bpf_dev_fail(dev, found, "%s", why.text);
+		return fail_why(dev, found, &why);
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", found);
 	ret = open_file(dev, &device->data, QCOW2_DATA_SLOT, link);
 	if (ret) {
@@ -167,7 +179,7 @@ static int open_others(struct ublk_bpf_dev *dev, struct device *device, const ch
 {
 	const struct ublk_bpf_args *args = ublk_bpf_dev_args(dev);
 	struct qcow2_trust trust = {};
-	struct qcow2_why why;
+	struct qcow2_why why = {};
 	int ret = -ENOMEM;
 
 	trust.files = texts_of(args, "b", &trust.nr_files);
@@ -180,7 +192,7 @@ static int open_others(struct ublk_bpf_dev *dev, struct device *device, const ch
 	ret = qcow2_chain_open(&device->chain, device->file.fd, path, &device->file.blk,
 			       &device->layout, &trust, &why);
 	if (ret)
-		ublk_bpf_dev_fail(dev, ret, "%s", ret == -ENOMEM ? strerror(ENOMEM) : why.text);
+		fail_why(dev, ret, &why);
 free:
 	free(trust.files);
 	free(trust.folders);
@@ -191,7 +203,8 @@ static int qcow2_init(struct ublk_bpf_dev *dev, const struct ublk_bpf_args *args
 {
 	struct device *device = calloc(1, sizeof(*device));
 	const char *path = args->files[0].path;
-	struct qcow2_why why;
+	struct qcow2_why why = {};
+	char link[32];
 	int ret;
 
 	if (!device)
@@ -199,13 +212,18 @@ static int qcow2_init(struct ublk_bpf_dev *dev, const struct ublk_bpf_args *args
 	ublk_bpf_dev_set_priv(dev, device);
 	pthread_mutex_init(&device->lock, NULL);
 	device->cache = ublk_bpf_args_get(args, "cache", DEFAULT_CACHE);
+	if (device->cache > MAX_CACHE)
+		return ublk_bpf_dev_fail(dev, -EINVAL, "a cache of %llu bytes is too large; at most 16G can be had",
+					 device->cache);
 	ret = open_file(dev, &device->file, QCOW2_SLOT, path);
 	if (ret)
 		return ret;
 	ret = qcow2_read_header(&device->file.blk, &device->layout, &why);
 	if (ret)
-		return ublk_bpf_dev_fail(dev, ret, "%s", ret == -ENOMEM ? strerror(ENOMEM) : why.text);
-	ret = open_others(dev, device, path);
+		return fail_why(dev, ret, &why);
+	/* the path may be another file's by now */
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", device->file.fd);
+	ret = open_others(dev, device, link);
 	return ret ?: describe(dev, device);
 }
 
@@ -313,9 +331,11 @@ static void tell_program(struct device *device)
 		    device->image.guard.end << device->layout.cluster_bits;
 	bool corrupt = qcow2_image_corrupt(&device->image);
 
+	if (end > device->limit)
+		end = device->limit;
 	__atomic_store_n(&device->shared->end, end, __ATOMIC_RELEASE);
-	__atomic_store_n(&device->shared->dirty,
-			 device->image.tables.mapped || device->image.tables.failed || corrupt,
+	__atomic_store_n(&device->shared->dirty, device->image.tables.mapped ||
+			 device->image.tables.failed || device->image.refs.failed || corrupt,
 			 __ATOMIC_SEQ_CST);
 	__atomic_store_n(&device->shared->writes, device->image.begun && !corrupt, __ATOMIC_SEQ_CST);
 	device->shared->fills = device->image.tables.loads;
@@ -326,7 +346,7 @@ static void tell_program(struct device *device)
 static int qcow2_prepare(struct ublk_bpf_dev *dev)
 {
 	struct device *device = device_of(dev);
-	struct qcow2_why why;
+	struct qcow2_why why = {};
 	unsigned int i;
 	int ret = 0;
 
@@ -352,7 +372,7 @@ static int qcow2_prepare(struct ublk_bpf_dev *dev)
 			       qcow2_chain_blk(device->chain), &device->layout, &device->memory,
 			       ublk_bpf_dev_args(dev)->read_only, &why);
 	if (ret)
-		return ublk_bpf_dev_fail(dev, ret, "%s", ret == -EINVAL ? why.text : strerror(-ret));
+		return fail_why(dev, ret, &why);
 	device->is_open = true;
 	tell_program(device);
 	return 0;
@@ -426,6 +446,10 @@ static int discard(struct device *device, __u64 pos, __u64 bytes)
 	__u64 size = qcow2_cluster_size(&device->layout), end = pos + bytes;
 	__u64 from = (pos + size - 1) & ~(size - 1), to = end & ~(size - 1);
 
+	/* it would have to be made of data: see qcow2_image_zero() */
+	if ((device->layout.version == 2 && device->chain) ||
+	    device->layout.autoclear & QCOW2_AUTOCLEAR_RAW_DATA)
+		return 0;
 	if (end == device->layout.size)
 		to = end;
 	return from < to ? qcow2_image_zero(&device->image, from, to - from, true) : 0;
@@ -436,9 +460,15 @@ static int serve(struct ublk_bpf_dev *dev, struct device *device,
 {
 	const struct ublk_bpf_args *args = ublk_bpf_dev_args(dev);
 	__u64 pos = iod->start_sector << 9, bytes = (__u64)iod->nr_sectors << 9;
+	unsigned int op = ublksrv_get_op(iod);
 	int ret;
 
-	switch (ublksrv_get_op(iod)) {
+	if (op != UBLK_IO_OP_READ && op != UBLK_IO_OP_FLUSH) {
+		/* before a program can write by what changes now, and a flush come for that */
+		__atomic_store_n(&device->shared->dirty, 1, __ATOMIC_SEQ_CST);
+		wait_for_given(dev, device);
+	}
+	switch (op) {
 	case UBLK_IO_OP_READ:
 		return qcow2_image_read(&device->image, buf, pos, bytes);
 	case UBLK_IO_OP_WRITE:
@@ -447,11 +477,9 @@ static int serve(struct ublk_bpf_dev *dev, struct device *device,
 	case UBLK_IO_OP_FLUSH:
 		return qcow2_image_flush(&device->image);
 	case UBLK_IO_OP_DISCARD:
-		wait_for_given(dev, device);
 		ret = discard(device, pos, bytes);
 		break;
 	case UBLK_IO_OP_WRITE_ZEROES:
-		wait_for_given(dev, device);
 		ret = qcow2_image_zero(&device->image, pos, bytes,
 				       !(iod->op_flags & UBLK_IO_F_NOUNMAP));
 		break;
@@ -529,11 +557,14 @@ static void qcow2_deinit(struct ublk_bpf_dev *dev)
 {
 	struct device *device = device_of(dev);
 	unsigned int i;
+	int ret;
 
 	if (!device)
 		return;
-	if (device->is_open)
-		qcow2_image_close(&device->image);
+	ret = device->is_open ? qcow2_image_close(&device->image) : 0;
+	if (ret)
+		ublk_bpf_dev_warn(dev, "its image could not be closed: %s; what was not flushed may be lost, run qemu-img check",
+				  strerror(-ret));
 	for (i = 0; i < NR_MAPS; i++)
 		if (device->maps[i].bytes)
 			munmap(device->maps[i].at, device->maps[i].bytes);

@@ -39,6 +39,7 @@ struct file {
 	unsigned int fail_after;	/* that many writes and flushes fail; 0: never */
 	bool fails_once;		/* one of them, no more */
 	bool flush_failed;		/* it was a flush */
+	__u64 limit;			/* there is no room behind it; 0: none */
 	__u8 discarded;			/* what is in there instead */
 };
 
@@ -122,7 +123,11 @@ static inline int file_read(struct qcow2_blk *blk, void *to, __u64 pos, size_t b
 
 static inline int file_write(struct qcow2_blk *blk, const void *from, __u64 pos, size_t bytes)
 {
+	const struct file *file = (struct file *)blk;
+
 	assert(pos % FILE_SECTOR == 0 && bytes && bytes % FILE_SECTOR == 0);
+	if (file->limit && pos + bytes > file->limit)
+		return -ENOSPC;
 	return file_do((struct file *)blk, from, pos, bytes);
 }
 

@@ -348,12 +348,49 @@ static void errors_lose_nothing_that_was_flushed(void **state)
 	assert_true(given_up && gone_on);
 }
 
+/* What does not fit fails; the rest goes on, and is flushed. */
+static void full_device_can_be_flushed(void **state)
+{
+	static __u8 buffer[SECTORS * 512];
+	unsigned int i, j, nr, failed = 0;
+
+	file_seeded();
+	for (i = 0; i < 10 * sizeof(shapes) / sizeof(shapes[0]); i++) {
+		if (shapes[i % (sizeof(shapes) / sizeof(shapes[0]))].data_file)
+			continue;
+		begin(&shapes[i % (sizeof(shapes) / sizeof(shapes[0]))]);
+		for (j = file_random(30); j; j--)
+			assert_int_equal(operate(), 0);
+		assert_int_equal(qcow2_image_flush(&image), 0);
+		nr = 1ULL << shape.cluster_bits;
+		file.limit = (file.size + nr - 1) / nr * nr;
+		for (j = 0; j < 100; j++) {
+			int ret = operate();
+
+			assert_true(!ret || ret == -ENOSPC);
+			failed += !!ret;
+			if (j % 10 == 0)
+				assert_int_equal(qcow2_image_flush(&image), 0);
+		}
+		assert_int_equal(qcow2_image_read(&image, buffer, 0, DISK), 0);
+		for (j = 0; j < SECTORS; j++)
+			if (model[j] != UNKNOWN)
+				assert_int_equal(((__u32 *)buffer)[j * 128], model[j]);
+		close_image();
+		check(&file, false);
+		free_files();
+	}
+	printf("%u operations found no room\n", failed);
+	assert_true(failed);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(images_are_what_a_disk_would_be),
 		cmocka_unit_test(crash_loses_nothing_that_was_flushed),
 		cmocka_unit_test(errors_lose_nothing_that_was_flushed),
+		cmocka_unit_test(full_device_can_be_flushed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

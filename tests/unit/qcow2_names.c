@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 #include "targets/qcow2/names.h"
 
@@ -43,6 +44,7 @@ static int set_up(void **state)
 	assert_int_equal(symlink("base", "images/good"), 0);
 	assert_int_equal(symlink("images/top", "outside"), 0);
 	assert_int_equal(symlink("..", "shared/up"), 0);
+	assert_int_equal(mknod("images/disk", S_IFBLK | 0600, makedev(7, 200)), 0);
 	assert_int_equal(mkfifo("images/fifo", 0600), 0);
 	return 0;
 }
@@ -101,6 +103,8 @@ static void what_lies_elsewhere_is_not(void **state)
 	assert_int_equal(find(&nobody, "images/top", "below/base", NULL), -EPERM);
 	assert_int_equal(find(&nobody, "images/top", "/etc/passwd", NULL), -EPERM);
 	assert_int_equal(find(&nobody, "images/top", "nothing", NULL), -ENOENT);
+	/* devices lie beside each other, and do not belong together */
+	assert_int_equal(find(&nobody, "images/disk", "base", NULL), -EPERM);
 }
 
 static void what_the_user_has_named_is_opened(void **state)
@@ -111,6 +115,7 @@ static void what_the_user_has_named_is_opened(void **state)
 
 	assert_int_equal(find(&by_file, "images/top", "../secret", "secret"), 0);
 	assert_int_equal(find(&by_file, "images/top", "link", "secret"), 0);
+	assert_int_equal(find(&by_file, "images/disk", "../secret", "secret"), 0);
 	assert_int_equal(find(&by_file, "images/top", "../shared/deep/base", NULL), -EPERM);
 	assert_int_equal(find(&by_folder, "images/top", "../shared/deep/base", "shared/deep/base"), 0);
 	assert_int_equal(find(&by_folder, "images/top", "../shared2/base", NULL), -EPERM);

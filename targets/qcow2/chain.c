@@ -2,7 +2,6 @@
 /* The files that an image lies over: see chain.h. */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -11,6 +10,7 @@
 #include "file.h"
 #include "image.h"
 #include "lock.h"
+#include "why.h"
 
 #define BLOCK		4096	/* good for direct I/O on anything */
 #define CACHE_BYTES	(1U << 20)
@@ -54,12 +54,6 @@ int qcow2_read_header(struct qcow2_blk *blk, struct qcow2_layout *layout, struct
 	return ret;
 }
 
-static int refuse(struct qcow2_why *why, int err, const char *reason)
-{
-	snprintf(why->text, sizeof(why->text), "%s", reason);
-	return err;
-}
-
 /* The disk of a chain's file, which is zeroes behind its end. */
 static int chain_read(struct qcow2_blk *blk, void *to, __u64 pos, size_t bytes)
 {
@@ -94,9 +88,7 @@ static bool is_same_file(int fd, int other)
 {
 	struct stat one, two;
 
-	return !fstat(fd, &one) && !fstat(other, &two) &&
-	       (S_ISBLK(one.st_mode) ? S_ISBLK(two.st_mode) && one.st_rdev == two.st_rdev :
-				       one.st_dev == two.st_dev && one.st_ino == two.st_ino);
+	return !fstat(fd, &one) && !fstat(other, &two) && qcow2_is_same_file(&one, &two);
 }
 
 /* Open what was found by name, to be read; @found is closed. */

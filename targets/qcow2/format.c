@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR LGPL-2.1-or-later
 /* qcow2 as it lies in the file: see format.h. */
 #include <errno.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include "format.h"
+#include "why.h"
 
 /* Offsets of the header's fields, and how long it is. */
 enum {
@@ -44,17 +42,6 @@ enum {
 #define BITMAPS_BYTES	24
 #define FEATURE_BYTES	48	/* an entry of the feature name table: type, bit, name */
 #define FEATURE_NAME	46
-
-static int __attribute__((format(printf, 3, 4)))
-refuse(struct qcow2_why *why, int err, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(why->text, sizeof(why->text), format, args);
-	va_end(args);
-	return err;
-}
 
 size_t qcow2_header_wants(const void *bytes, size_t nr)
 {

@@ -3,23 +3,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "names.h"
-
-static int __attribute__((format(printf, 3, 4)))
-refuse(struct qcow2_why *why, int err, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(why->text, sizeof(why->text), format, args);
-	va_end(args);
-	return err;
-}
+#include "why.h"
 
 int qcow2_read_name(struct qcow2_blk *blk, const struct qcow2_extent *extent,
 		    char name[QCOW2_MAX_NAME + 1], struct qcow2_why *why)
@@ -56,7 +44,7 @@ static int real_path(int fd, char path[PATH_MAX])
 	return 0;
 }
 
-static bool is_same_file(const struct stat *one, const struct stat *other)
+bool qcow2_is_same_file(const struct stat *one, const struct stat *other)
 {
 	if (S_ISBLK(one->st_mode) && S_ISBLK(other->st_mode))
 		return one->st_rdev == other->st_rdev;
@@ -85,7 +73,7 @@ static bool is_trusted(const struct qcow2_trust *trust, const char *folder, cons
 	if (folder && is_in(path, folder, false))
 		return true;
 	for (i = 0; i < trust->nr_files; i++)
-		if (!stat(trust->files[i], &named) && is_same_file(&named, stat_of_it))
+		if (!stat(trust->files[i], &named) && qcow2_is_same_file(&named, stat_of_it))
 			return true;
 	for (i = 0; i < trust->nr_folders; i++)
 		if (realpath(trust->folders[i], allowed) && is_in(path, allowed, true))

@@ -6,6 +6,7 @@
 #ifndef TARGET_QCOW2_NAMES_H
 #define TARGET_QCOW2_NAMES_H
 
+#include <sys/stat.h>
 #include "blk.h"
 #include "format.h"
 
@@ -52,5 +53,8 @@ int qcow2_read_name(struct qcow2_blk *blk, const struct qcow2_extent *extent,
  */
 int qcow2_find_named(const struct qcow2_trust *trust, const char *image, const char *name,
 		     const char *what, struct qcow2_why *why);
+
+/* Are they one file, or nodes of one block device? */
+bool qcow2_is_same_file(const struct stat *one, const struct stat *other);
 
 #endif

@@ -22,50 +22,33 @@ struct pair {
 	__u32 word[2];
 };
 
+/* The server makes them as large as they have to be, and has them in its memory. */
+struct pairs {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct pair);
+};
+
+struct words {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+};
+
 /* The number of an L2 table and one, by L1 entry; 0: it is not in memory. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct pair);
-} qcow2_index SEC(".maps");
-
+struct pairs qcow2_index SEC(".maps");
 /* I/Os in flight, by table. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct pair);
-} qcow2_users SEC(".maps");
-
+struct pairs qcow2_users SEC(".maps");
 /* Which table an I/O uses, by tag. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct pair);
-} qcow2_tags SEC(".maps");
-
+struct pairs qcow2_tags SEC(".maps");
 /* What the next server has to know, should this one die: struct qcow2_owner, in words. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, __u64);
-} qcow2_owners SEC(".maps");
-
+struct words qcow2_owners SEC(".maps");
 /* The tables, one behind the other, as they lie in the file. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, __u64);
-} qcow2_words SEC(".maps");
+struct words qcow2_words SEC(".maps");
 
 /* Word @nr of a map of pairs, or NULL. */
 static __always_inline volatile __u32 *word_of(void *map, __u32 nr)

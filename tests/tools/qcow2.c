@@ -12,19 +12,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 #include "targets/qcow2/chain.h"
+#include "targets/qcow2/file.h"
 #include "targets/qcow2/image.h"
 
 #define TABLES		4
 #define MOST_SECTORS	1000
-
-struct file {
-	struct qcow2_blk blk;
-	int fd;
-};
 
 static void die(const char *what, const char *why)
 {
@@ -32,68 +27,21 @@ static void die(const char *what, const char *why)
 	exit(1);
 }
 
-static int file_read(struct qcow2_blk *blk, void *to, __u64 pos, size_t bytes)
-{
-	const struct file *file = (struct file *)blk;
-	ssize_t nr;
-
-	for (memset(to, 0, bytes); bytes; to += nr, pos += nr, bytes -= nr) {
-		nr = pread(file->fd, to, bytes, pos);
-		if (nr < 0)
-			return -errno;
-		if (!nr)
-			break;
-	}
-	return 0;
-}
-
-static int file_write(struct qcow2_blk *blk, const void *from, __u64 pos, size_t bytes)
-{
-	const struct file *file = (struct file *)blk;
-	ssize_t nr;
-
-	for (; bytes; from += nr, pos += nr, bytes -= nr) {
-		nr = pwrite(file->fd, from, bytes, pos);
-		if (nr < 0)
-			return -errno;
-	}
-	return 0;
-}
-
-static void file_discard(struct qcow2_blk *blk, __u64 pos, __u64 bytes)
-{
-	const struct file *file = (struct file *)blk;
-
-	if (fallocate(file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, pos, bytes))
-		die("fallocate", strerror(errno));
-}
-
-static int file_flush(struct qcow2_blk *blk)
+/* Nobody pulls the plug. */
+static int no_flush(struct qcow2_blk *blk)
 {
 	return 0;
 }
 
-static __u64 file_size(struct qcow2_blk *blk)
+static struct qcow2_blk *file_open(struct qcow2_file *file, const char *name)
 {
-	struct stat stat;
+	int fd = open(name, O_RDWR);
 
-	return fstat(((const struct file *)blk)->fd, &stat) ? 0 : stat.st_size;
-}
-
-static struct qcow2_blk *file_open(struct file *file, const char *name)
-{
-	*file = (struct file){
-		.blk = {
-			.read		= file_read,
-			.write		= file_write,
-			.discard	= file_discard,
-			.flush		= file_flush,
-			.size		= file_size,
-		},
-		.fd = open(name, O_RDWR),
-	};
-	if (file->fd < 0)
+	if (fd < 0)
 		die(name, strerror(errno));
+	if (qcow2_file_init(file, fd, 512, false))
+		die(name, "no memory");
+	file->blk.flush = no_flush;
 	return &file->blk;
 }
 
@@ -129,7 +77,7 @@ static int operate(struct qcow2_image *image, struct qcow2_blk *model, __u8 *buf
 
 int main(int argc, char **argv)
 {
-	struct file image_file, model_file, data_file;
+	struct qcow2_file image_file, model_file, data_file = {};
 	struct qcow2_blk *blk, *model, *data = NULL;
 	const struct qcow2_trust trust = {};
 	struct qcow2_chain *chain;
@@ -170,6 +118,9 @@ int main(int argc, char **argv)
 	if (ret)
 		die("close", strerror(-ret));
 	qcow2_chain_close(chain);
+	qcow2_file_free(&image_file);
+	qcow2_file_free(&model_file);
+	qcow2_file_free(&data_file);
 	qcow2_memory_free(&memory);
 	return 0;
 }

@@ -31,9 +31,10 @@ uninstall: uninstall-user
 # The pieces of the tests that are compiled, in the sandbox.
 UNIT := $(patsubst tests/unit/%.c,$(O)/tests-unit/%,$(wildcard tests/unit/*.c))
 TOOLS := $(patsubst tests/tools/%.c,$(O)/tests-tools/%,$(wildcard tests/tools/*.c))
+FUZZERS := $(patsubst tests/fuzz/%.c,$(O)/tests-fuzz/%,$(wildcard tests/fuzz/*.c))
 PROGS := $(patsubst tests/progs/%.bpf.c,$(O)/tests-progs/%.bpf.o,$(wildcard tests/progs/*.bpf.c))
 
-tests: user $(UNIT) $(TOOLS) $(PROGS)
+tests: user $(UNIT) $(TOOLS) $(FUZZERS) $(PROGS)
 
 # With sanitizers, which the parts of targets are compiled with once more.
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
@@ -50,7 +51,23 @@ $(O)/tests-unit/%: tests/unit/%.c $(UNIT_PARTS) $(U)/libublk-bpf.a
 	$(Q)$(CC) $(USER_CPPFLAGS) -I. $(USER_CFLAGS) $(SANITIZE) -MT $@ -o $@ $< $(UNIT_PARTS) \
 		$(U)/libublk-bpf.a -lcmocka $(USER_LIBS)
 
-$(O)/tests-tools/qcow2: tests/tools/qcow2.c $(UNIT_PARTS)
+# libFuzzer's are clang's, as what it watches.
+FUZZ := $(SANITIZE) -fno-omit-frame-pointer
+FUZZ_PARTS := $(PARTS:%.c=$(O)/tests-fuzz/%.o)
+
+$(FUZZ_PARTS): $(O)/tests-fuzz/%.o: %.c
+	$(msg) CC $<
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CLANG) $(USER_CPPFLAGS) $(USER_CFLAGS) $(FUZZ) -fsanitize=fuzzer-no-link -c -o $@ $<
+
+$(O)/tests-fuzz/%: tests/fuzz/%.c $(FUZZ_PARTS)
+	$(msg) CC $<
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CLANG) $(USER_CPPFLAGS) -I. $(USER_CFLAGS) $(FUZZ) -fsanitize=fuzzer -MT $@ -o $@ $< \
+		$(FUZZ_PARTS) -lz -lzstd
+
+QCOW2_TOOLS := $(O)/tests-tools/qcow2 $(O)/tests-tools/qcow2_mutate
+$(QCOW2_TOOLS): $(O)/tests-tools/%: tests/tools/%.c $(UNIT_PARTS)
 	$(msg) CC $<
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(USER_CPPFLAGS) -I. $(USER_CFLAGS) $(SANITIZE) -MT $@ -o $@ $< $(UNIT_PARTS) -lz -lzstd
@@ -67,7 +84,7 @@ $(O)/tests-progs/%.bpf.o: tests/progs/%.bpf.c
 	$(Q)$(CLANG) -target bpf -D__TARGET_ARCH_x86 -O2 -g -Wall -Werror \
 		-I/usr/include/x86_64-linux-gnu -MMD -MP -MT $@ -c -o $@ $<
 
--include $(UNIT:=.d) $(UNIT_PARTS:.o=.d) $(TOOLS:=.d) $(PROGS:.o=.d)
+-include $(UNIT:=.d) $(UNIT_PARTS:.o=.d) $(FUZZERS:=.d) $(FUZZ_PARTS:.o=.d) $(TOOLS:=.d) $(PROGS:.o=.d)
 
 demo:
 	$(Q)vm/run --timeout 300 -- vm/demo

@@ -107,7 +107,7 @@ static inline void mem_init(struct mem *mem)
 static inline void mem_set(struct mem *mem, const void *from, size_t bytes)
 {
 	ensure(bytes <= MEM_MOST, "%zu bytes are too many", bytes);
-	if (bytes)
+	if (bytes && from != mem->bytes)
 		memcpy(mem->bytes, from, bytes);
 	if (mem->size > bytes)
 		memset(mem->bytes + bytes, 0, mem->size - bytes);

@@ -173,7 +173,7 @@ mutate() {
 		cat out
 		return 1
 	fi
-	rmdir "$found/mutated-$1"
+	rmdir --ignore-fail-on-non-empty "$found/mutated-$1"
 	echo "$1: $(tail -n 1 out)" | tee -a told
 }
 

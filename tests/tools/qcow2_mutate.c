@@ -53,7 +53,7 @@ static void load(struct mem *mem, const char *name)
 
 	if (nr < 0)
 		die(name, strerror(errno));
-	if (nr == MEM_MOST)
+	if ((__u64)nr == MEM_MOST)
 		die(name, "it is too large");
 	mem->size = nr;
 	close(fd);
@@ -132,7 +132,8 @@ static int try_aside(struct trial *trial, unsigned int from, unsigned int end)
 static void tell(struct trial *trial, unsigned int from, unsigned int end, int status)
 {
 	if (progress->seed == end) {
-		printf("seeds %u to %u: status %d at the end\n", from, end - 1, WEXITSTATUS(status));
+		printf("seeds %u to %u: status %d at their end\n", from, end - 1,
+		       WEXITSTATUS(status));
 		return;
 	}
 	if (!WIFSIGNALED(status))

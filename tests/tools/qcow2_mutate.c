@@ -16,11 +16,13 @@
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <sanitizer/allocator_interface.h>
 #include "tests/fuzz/qcow2_mutate.h"
 #include "tests/fuzz/qcow2_trial.h"
 
 #define CPU_SECONDS	2
 #define WALL_SECONDS	60
+#define MOST_MEMORY	(320U << 20)	/* zstd alone may want 128 MiB */
 #define MOST_FAILURES	10
 
 /* What is known of the trials, also when one of them ends all. */
@@ -33,11 +35,20 @@ static struct mem original, original_data;
 static struct progress *progress;
 static const char *kept = ".", *pairs;
 
-/* An image takes a few megabytes; what it says must not make it more. */
-const char *__asan_default_options(void);
-const char *__asan_default_options(void)
+/* Whatever an image says, it takes no more memory than that. */
+static void watch_memory(const volatile void *at, size_t bytes)
 {
-	return "quarantine_size_mb=16:max_allocation_size_mb=160:hard_rss_limit_mb=768";
+	static size_t since;
+
+	since += bytes;
+	if (since < 1 << 20)
+		return;
+	since = 0;
+	ensure(__sanitizer_get_current_allocated_bytes() <= MOST_MEMORY, "too much memory");
+}
+
+static void forget_memory(const volatile void *at)
+{
 }
 
 static void die(const char *what, const char *why)
@@ -121,6 +132,7 @@ static int try_aside(struct trial *trial, unsigned int from, unsigned int end)
 	if (pid < 0)
 		die("fork", strerror(errno));
 	if (!pid) {
+		__sanitizer_install_malloc_and_free_hooks(watch_memory, forget_memory);
 		try_all(trial, from, end);
 		exit(0);	/* what was not freed is found there */
 	}

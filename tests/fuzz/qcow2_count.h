@@ -309,7 +309,7 @@ static inline void count_references(struct count *count)
 	count_bitmaps(count);
 	for (i = 0; i < count->nr && !count_failed(count); i++)
 		if (count_is(count, i) < count->refers[i])
-			count_note(count, "cluster %llu is counted %llu times, and has %u references",
+			count_note(count, "cluster %llu is counted %llu times, and named %u times",
 				   i, count_is(count, i), count->refers[i]);
 	count_marks(count);
 }

@@ -287,7 +287,8 @@ static inline void trial_corrupt(struct trial *trial, struct choices *choices)
 	for (i = 0; i < TRIAL_OPERATIONS / 4; i++)
 		trial_operate(trial, choices, i);
 	trial_close_image(trial);
-	ensure(size == file->size && !memcmp(before, file->bytes, size), "it is corrupt and written");
+	ensure(size == file->size && !memcmp(before, file->bytes, size),
+	       "it is corrupt and written");
 	free(before);
 }
 

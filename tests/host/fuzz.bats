@@ -112,7 +112,7 @@ with_choices() {
 	with_choices image >seeds/bitmaps
 	seq 3000 >base
 	truncate -s 64k base
-	qemu-img convert -c -O qcow2 -o cluster_size=512 base image
+	qemu-img convert -f raw -c -O qcow2 -o cluster_size=512 base image
 	with_choices image >seeds/compressed
 	create -o cluster_size=512,data_file=data image 64k
 	with_choices image >seeds/data
@@ -122,6 +122,8 @@ with_choices() {
 	fuzz qcow2_image -max_len=65536
 }
 
+compress() { qemu-img convert -f raw -c -O qcow2 "$@" base image; }
+
 # One of the kinds of images that QEMU makes, as small as they can be.
 shape() {
 	rm -f image data
@@ -129,7 +131,7 @@ shape() {
 	v2) create -o compat=0.10,cluster_size=512 image 1M ;;
 	v3) create -o cluster_size=512 image 1M ;;
 	large) create -o cluster_size=64k image 1M ;;
-	lazy) create -o cluster_size=4k,lazy_refcounts=on image 1M ;;
+	lazy|dirty) create -o cluster_size=4k,lazy_refcounts=on image 1M ;;
 	one_bit) create -o cluster_size=4k,refcount_bits=1 image 1M ;;
 	wide) create -o cluster_size=512,refcount_bits=64 image 1M ;;
 	subclusters) create -o cluster_size=16k,extended_l2=on image 1M ;;
@@ -137,11 +139,8 @@ shape() {
 	backing) create -o cluster_size=4k,backing_file=base,backing_fmt=raw image 1M ;;
 	bitmaps) create -o cluster_size=4k image 1M ;;
 	snapshot) create -o cluster_size=4k image 1M ;;
-	zlib) qemu-img convert -c -O qcow2 -o cluster_size=4k base image ;;
-	dirty) create -o cluster_size=4k,lazy_refcounts=on image 1M ;;
-	zstd)
-		qemu-img convert -c -O qcow2 -o cluster_size=64k,compression_type=zstd base image
-		;;
+	zlib) compress -o cluster_size=4k ;;
+	zstd) compress -o compression_type=zstd ;;
 	esac
 	write
 	case $1 in
@@ -197,12 +196,13 @@ base() {
 
 # How many errors QEMU finds in an image; nothing if it cannot be opened.
 errors_of() {
-	timeout 60 qemu-img check --output=json "$1" 2>/dev/null | jq '(.corruptions // 0) + ."check-errors"'
+	timeout 60 qemu-img check --output=json "$1" 2>/dev/null |
+		jq '(.corruptions // 0) + ."check-errors"'
 }
 
 # What QEMU finds no error in has none after it was used.
 @test "qcow2_whose_metadata_is_changed_is_as_good_to_qemu" {
-	local shape before after compared=0 worse=0
+	local shape before after was is compared=0 worse=0
 	base
 	for shape in $shapes; do
 		shape "$shape"

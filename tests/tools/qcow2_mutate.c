@@ -16,7 +16,6 @@
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include <sanitizer/allocator_interface.h>
 #include "tests/fuzz/qcow2_mutate.h"
 #include "tests/fuzz/qcow2_trial.h"
 
@@ -34,6 +33,12 @@ struct progress {
 static struct mem original, original_data;
 static struct progress *progress;
 static const char *kept = ".", *pairs;
+
+/* The sanitizer's; gcc has no header for them. */
+size_t __sanitizer_get_current_allocated_bytes(void);
+int __sanitizer_install_malloc_and_free_hooks(void (*allocated)(const volatile void *at,
+							       size_t bytes),
+					      void (*freed)(const volatile void *at));
 
 /* Whatever an image says, it takes no more memory than that. */
 static void watch_memory(const volatile void *at, size_t bytes)

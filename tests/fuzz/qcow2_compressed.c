@@ -34,8 +34,7 @@ static int make(enum qcow2_compression compression, __u8 *end, size_t size, cons
 		size_t nr, __u8 fill)
 {
 	__u8 *to = end - size;
-	unsigned int i;
-	int ret;
+	int i, ret;
 
 	memset(to - CANARY, 0xa5, CANARY);
 	memset(to, fill, size);

@@ -23,6 +23,7 @@ enum { META_NONE, META_OTHER, META_L2, META_UNKNOWN };
  * @file:	it
  * @layout:	what its header says
  * @snapshots:	the L1 tables of its snapshots
+ * @used:	it was changed since it was right: see count_mark()
  * @nr:		clusters of the file
  * @refers:	references to each
  * @metadata:	what each is
@@ -33,6 +34,7 @@ struct count {
 	const struct mem *file;
 	struct qcow2_layout layout;
 	struct qcow2_extent *snapshots;
+	bool used;
 	__u64 nr;
 	__u32 *refers;
 	__u8 *metadata;
@@ -263,12 +265,15 @@ static inline __u64 count_is(const struct count *count, __u64 cluster)
 					  cluster % entries) : 0;
 }
 
-/* What is marked as nobody else's is, and what is not is not. */
+/*
+ * What is marked as nobody else's is, and what is not is not: but for what two entries named, of
+ * which one has a place of its own now.
+ */
 static inline void count_mark(struct count *count, __u64 offset, bool copied)
 {
 	__u64 cluster = offset / count_cluster(count), is = count_is(count, cluster);
 
-	if (copied != (is == 1))
+	if (copied != (is == 1) && !(count->used && !copied))
 		count_note(count, "cluster %llu is counted %llu times, and %smarked as its own",
 			   cluster, is, copied ? "" : "not ");
 }
@@ -315,13 +320,14 @@ static inline void count_references(struct count *count)
 }
 
 static inline void count_begin(struct count *count, const struct mem *file,
-			       const struct qcow2_layout *layout)
+			       const struct qcow2_layout *layout, bool used)
 {
 	__u64 size = qcow2_cluster_size(layout);
 
 	*count = (struct count){
 		.file	= file,
 		.layout	= *layout,
+		.used	= used,
 		.nr	= (file->size + size - 1) / size,
 	};
 	count->snapshots = calloc(layout->nr_snapshots + 1, sizeof(*count->snapshots));

@@ -126,7 +126,7 @@ static inline int trial_open(struct trial *trial)
 	ensure(!ret == !why.text[0], "%d, and why: %s", ret, why.text);
 	if (ret || !trial_is_disk(&layout))
 		return -EINVAL;
-	count_begin(&trial->count, file, &layout);
+	count_begin(&trial->count, file, &layout, false);
 	before = malloc(size);
 	ensure(before, "no memory");
 	memcpy(before, file->bytes, size);
@@ -141,7 +141,7 @@ static inline int trial_open(struct trial *trial)
 	is_mended = !trial->read_only && layout.incompatible & QCOW2_INCOMPAT_DIRTY;
 	if (!ret) {
 		ensure(trial->count.verdict != COUNT_IMPOSSIBLE, "%s", trial->count.what);
-		trial->exact = trial->count.verdict == COUNT_CLEAN || is_mended;
+		trial->exact = trial->count.verdict == COUNT_CLEAN;
 	} else if (ret == -EINVAL) {
 		/* what else bitmaps say is not looked at here */
 		ensure(trial->count.verdict != COUNT_CLEAN || layout.nr_bitmaps, "%s", why.text);
@@ -151,8 +151,11 @@ static inline int trial_open(struct trial *trial)
 	count_end(&trial->count);
 	if (ret)
 		return ret;
-	count_begin(&trial->count, file, &trial->image.layout);
-	ensure(trial->count.verdict == COUNT_CLEAN, "%s", trial->count.what);
+	count_begin(&trial->count, file, &trial->image.layout, false);
+	trial->exact = trial->count.verdict == COUNT_CLEAN;
+	/* where a data file has its data is looked at when that is used */
+	ensure(trial->exact || layout.incompatible & QCOW2_INCOMPAT_DATA_FILE, "%s",
+	       trial->count.what);
 	return 0;
 }
 
@@ -301,7 +304,7 @@ static inline void trial_reopen(struct trial *trial)
 
 	ensure(!ret, "%s", why.text);
 	count_end(&trial->count);
-	count_begin(&trial->count, &trial->file, &layout);
+	count_begin(&trial->count, &trial->file, &layout, true);
 	ensure(trial->count.verdict == COUNT_CLEAN, "%s", trial->count.what);
 	ret = trial_open_image(trial, &layout, true, &why);
 	ensure(!ret, "%s", why.text);

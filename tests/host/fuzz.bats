@@ -17,14 +17,14 @@ setup() {
 	mkdir -p "$found" seeds
 }
 
-# Lines "OFFSET: BYTES" on standard input, in hexadecimal, as the bytes themselves.
+# Lines "OFFSET: BYTES" of file $1, in hexadecimal, as the bytes themselves.
 bytes() {
 	perl -ne 's/#.*//; next unless /^\s*([0-9a-f]+):(.*)/;
 		my ($at, $hex) = (hex $1, $2);
 		$hex =~ s/\s//g; my $new = pack "H*", $hex;
 		$all .= "\0" x ($at + length($new) - length($all)) if length($all) < $at + length $new;
 		substr($all, $at, length $new) = $new;
-		END { print $all }'
+		END { print $all }' "$1"
 }
 
 # Run fuzzer $1 for a while, with the inputs in seeds and those of the corpus.
@@ -33,7 +33,7 @@ fuzz() {
 
 	mkdir -p "$corpus"
 	for text in "$top/tests/fuzz/corpus/$name"/*.hex; do
-		bytes <"$text" >"seeds/$(basename "$text" .hex)"
+		bytes "$text" >"seeds/${text##*/}"
 	done
 	if ! "$top/build/tests-fuzz/$name" -seed="$seed" -max_total_time="${seconds:-15}" \
 		-timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=256 -print_final_stats=1 \
@@ -58,12 +58,12 @@ write_little() {
 }
 
 @test "qcow2_header_of_any_bytes" {
-	local i=0 options
+	local options
 	truncate -s 1M base
 	for options in compat=0.10 compat=1.1 cluster_size=512 lazy_refcounts=on refcount_bits=64 \
 		extended_l2=on data_file=data compression_type=zstd; do
 		create -o "$options" image 1M
-		head -c 1024 image >"seeds/$((i++))"
+		head -c 1024 image >"seeds/$options"
 		rm -f data
 	done
 	create -o backing_file=base,backing_fmt=raw image 1M
@@ -98,11 +98,11 @@ with_choices() {
 }
 
 @test "qcow2_image_of_any_bytes" {
-	local i=0 options
+	local options
 	for options in compat=0.10 compat=1.1 lazy_refcounts=on refcount_bits=1 refcount_bits=64; do
 		create -o cluster_size=512,"$options" image 64k
 		write_little
-		with_choices image >"seeds/$((i++))"
+		with_choices image >"seeds/$options"
 	done
 	qemu-img snapshot -c taken image
 	with_choices image >seeds/snapshot

@@ -1,0 +1,1115 @@
+# What QEMU's own tests of qcow2 images show, as far as a disk can: docs/qcow2.md has the table.
+# gate: 7.3
+load common
+
+setup() {
+	common_setup
+	mkdir -p /mnt/below
+	null_blk nb 512
+	mkfs.ext4 -q /dev/nb
+	mount /dev/nb /mnt/below
+	cd /mnt/below || return
+}
+
+teardown() {
+	local status=0
+	cd "$CHECKOUT" || return
+	common_teardown || status=1
+	umount /mnt/big 2>/dev/null
+	umount /mnt/below
+	dmsetup remove ill 2>/dev/null
+	no_background
+	return $status
+}
+
+io() { "$CHECKOUT/$tools/io" "$@"; }
+of() { "$CHECKOUT/$tools/ctrl" stats 0 print="$1"; }
+
+# An image of $2, 8M if it is not said, with options $1.
+image() { qemu-img create -q -f qcow2 -o "$1" image "${2:-8M}"; }
+
+# One with options $1 over a raw file of $2 that has a pattern; the model is what its disk has.
+image_over_a_base() {
+	filled base "$2" 1
+	qemu-img create -q -f qcow2 -o "$1" -b base -F raw image "${3:-$2}"
+	cp base model
+	truncate -s "${3:-$2}" model
+}
+
+# A file $1 of $2 bytes, with pattern $3.
+filled() {
+	rm -f "$1"
+	truncate -s "$2" "$1"
+	ok "$1" write 0 "$2" pattern="$3"
+}
+
+# An empty file of $1 bytes, which is what the image's disk has.
+model() {
+	rm -f model
+	truncate -s "$1" model
+}
+
+# The model is what QEMU reads in the image.
+modelled() { qemu-img convert -f qcow2 -O raw image model; }
+
+# Device 0 of the image.
+device() { device_on image "$@"; }
+device_on() { is "$(ublk-bpf add qcow2 -n 0 -f "$@")" /dev/ublkb0; }
+
+# Without the device, QEMU finds nothing wrong with the image.
+clean() {
+	ublk-bpf del -n 0
+	qemu-img check -f qcow2 "${1:-image}"
+}
+
+# QEMU finds clusters that are lost at most.
+clean_but_for_leaks() {
+	ublk-bpf del -n 0
+	run qemu-img check -f qcow2 "${1:-image}"
+	[ "$status" = 0 ] || [ "$status" = 3 ] || { echo "$output"; return 1; }
+}
+
+# All of an I/O is done, and a read finds what it should.
+ok() {
+	local said
+	said=$(io "$@")
+	[[ $said = "ok "* ]] || { echo "io $*: $said"; return 1; }
+}
+
+# The same I/O on the device and on the model.
+both() {
+	ok /dev/ublkb0 "$@"
+	ok model "$@"
+}
+
+# Zeroes for $2 bytes from $1 on, whose clusters may go; likewise, they keep their places; and
+# whole clusters that are discarded.
+zero() { both zeroes "$@"; }
+zero_in_place() {
+	blkdiscard -f -z -o "$1" -l "$2" /dev/ublkb0
+	ok model zeroes "$@"
+}
+discard() {
+	ok /dev/ublkb0 discard "$@"
+	ok model zeroes "$@"
+}
+
+# Several I/Os at once, each of a string of io's words.
+at_once() {
+	local words pid pids=()
+	for words in "$@"; do
+		# shellcheck disable=SC2086
+		ok /dev/ublkb0 $words 3>&- &
+		pids+=($!)
+	done
+	for pid in "${pids[@]}"; do
+		wait "$pid"
+	done
+}
+
+# The same, and on the model one after the other: they do not touch each other.
+both_at_once() {
+	local words
+	at_once "$@"
+	for words in "$@"; do
+		# shellcheck disable=SC2086
+		ok model $words
+	done
+}
+
+# The device has what the model has: all of it, or $2 bytes from $1 on.
+same() { cmp model <(dd if=/dev/ublkb0 bs=1M iflag=direct status=none); }
+same_at() {
+	cmp <(dd if=model bs=64k skip="$1" count="$2" iflag=skip_bytes,count_bytes status=none) \
+		<(dd if=/dev/ublkb0 bs=64k skip="$1" count="$2" iflag=direct,skip_bytes,count_bytes status=none)
+}
+
+# So it has, and so has QEMU without the device.
+compared() {
+	same
+	clean
+	qemu-img compare -f qcow2 -F raw image model
+}
+
+# The number at byte $1 of the image, of 8 bytes, or of $2; in hexadecimal.
+hex() { od -An -tx"${2:-8}" --endian=big -j"$1" -N"${2:-8}" image | tr -d ' '; }
+
+# Where the image's L1 table, its first L2 table and its first refcount block are.
+l1() { echo $((0x$(hex 40))); }
+l2() { echo $((0x$(hex "$(l1)") & 0xfffffffffffe00)); }
+refcount_block() { echo $((0x$(hex $((0x$(hex 48)))))); }
+
+# The 8 bytes at $1 of the image become the number $2.
+poke() {
+	printf '%b' "$(printf %016x "$2" | sed 's/../\\x&/g')" |
+		dd of=image bs=1 seek="$1" conv=notrunc status=none
+}
+
+# The clusters that have a place in the image, while the device may be there.
+allocated() {
+	[ ! -e /dev/ublkb0 ] || ok /dev/ublkb0 flush 0 0
+	qemu-img check -U -f qcow2 --output=json image | jq '."allocated-clusters" // 0'
+}
+
+# /dev/mapper/ill is 32M that can be read and written but for bytes $1 to $2. It is made, or
+# becomes that.
+ill() {
+	local from=$((${1:-0} / 512)) to=$((${2:-0} / 512)) all=65536
+	{
+		[ $from -eq 0 ] || echo "0 $from linear /dev/a 0"
+		[ $to -eq $from ] || echo "$from $((to - from)) error"
+		[ $to -eq $all ] || echo "$to $((all - to)) linear /dev/a $to"
+	} >"$BATS_TEST_TMPDIR/table"
+	ill_by_table
+}
+ill_by_table() {
+	[ -e /sys/kernel/config/nullb/a ] || null_blk a 32
+	if ! dmsetup info ill >/dev/null 2>&1; then
+		dmsetup create ill "$BATS_TEST_TMPDIR/table"
+		return
+	fi
+	dmsetup suspend ill
+	dmsetup load ill "$BATS_TEST_TMPDIR/table"
+	dmsetup resume ill
+}
+
+# Cluster $1, of 64 KiB, of what is on it.
+ill_cluster() { ill $(($1 << 16)) $((($1 + 1) << 16)); }
+
+@test "whole_disk_is_read_written_and_read" {
+	image cluster_size=64k 16M
+	model 16M
+	device
+	ok /dev/ublkb0 read 0 16M
+	both write 0 16M pattern=1
+	ok /dev/ublkb0 read 0 16M pattern=1
+	# from several buffers
+	both write 7M 56k pattern=2 iovs=7
+	ok /dev/ublkb0 read 7M 56k pattern=2 iovs=7
+	same
+	# many at a time
+	for disk in /dev/ublkb0 model; do
+		fio --name=w --filename=$disk --direct=1 --ioengine=io_uring --rw=write --bs=128k \
+			--iodepth=32 --size=16M --buffer_pattern=0x0a
+	done
+	compared
+}
+
+@test "parts_of_sectors_are_written_by_the_page_cache" {
+	image cluster_size=64k 1M
+	model 1M
+	device
+	both write 0 1M pattern=1
+	for part in "66 42" "512 288" "800 224" "66000 131072" "262144 42" "1048500 76"; do
+		head -c "${part#* }" /dev/urandom >part
+		for disk in /dev/ublkb0 model; do
+			dd if=part of=$disk bs=256k seek="${part% *}" oflag=seek_bytes \
+				conv=notrunc,fsync status=none
+		done
+	done
+	compared
+}
+
+@test "nothing_is_read_or_written_behind_the_end" {
+	size=$((1048576 + 512))
+	image cluster_size=64k $size
+	device
+	is "$(blockdev --getsize64 /dev/ublkb0)" $size
+	ok /dev/ublkb0 write $((size - 512)) 512 pattern=1
+	is "$(io /dev/ublkb0 write $((size - 4096)) 8192 pattern=2)" "short 4096"
+	is "$(io /dev/ublkb0 read $((size - 4096)) 8192 nocheck)" "short 4096"
+	ok /dev/ublkb0 read $((size - 4096)) 4096 pattern=2
+	for at in $size $((size + 1048576)); do
+		is "$(io /dev/ublkb0 write "$at" 4096)" ENOSPC
+		is "$(io /dev/ublkb0 read "$at" 4096)" "short 0"
+		is "$(io /dev/ublkb0 zeroes "$at" 4096)" EINVAL
+		is "$(io /dev/ublkb0 discard "$at" 4096)" EINVAL
+	done
+	clean
+}
+
+@test "writes_that_overlap_and_allocate_leave_a_clean_image" {
+	image cluster_size=64k 6G
+	device
+	for at in 1 2 3 4; do
+		from=$((at << 20))
+		at_once "write $from 1M pattern=1" "write $((from + 512)) 1M pattern=2"
+		ok /dev/ublkb0 read $from 512 pattern=1
+		ok /dev/ublkb0 read $((from + (1 << 20))) 512 pattern=2
+	done
+	is "$(of failed)" 0
+	clean
+}
+
+@test "image_that_cannot_be_written_is_read" {
+	image cluster_size=64k 1M
+	qemu-io -f qcow2 -c "write -q -P 7 64k 64k" image
+	modelled
+	chattr +i image
+	run ublk-bpf add qcow2 -n 0 -f image
+	is "$status" 1
+	has "$output" "cannot add qcow2 over image: .*it cannot be written: .*; add -r"
+	device -r
+	same
+	ublk-bpf del -n 0
+	chattr -i image
+}
+
+# POS and BYTES, a line each, in clusters of $2 from $1 on: a whole one, one's end, one's start,
+# the middle of one, several, and those over the end of an L2 table.
+parts() {
+	local at=$1 c=$2 reach=$(($2 * $2 / 8))
+	echo "$at $c"
+	echo $((at + 4 * c + c / 2)) $((c / 2))
+	echo $((at + 8 * c)) $((c / 2))
+	echo $((at + 12 * c + c / 4)) $((c / 2))
+	echo $((at + 16 * c + c / 2)) $((2 * c))
+	echo $(((at / reach + 1) * reach + at % c - c - c / 2)) $((3 * c))
+}
+
+# $1 with pattern $3 those of clusters of $2 at the start and at 4 GiB, or $4 behind that.
+each_part() {
+	local base
+	for base in 0 $((4 << 30)); do
+		parts $((base + ${4:-0})) "$2" | while read -r at bytes; do
+			ok /dev/ublkb0 "$1" "$at" "$bytes" pattern="$3"
+		done
+	done
+}
+
+@test "parts_of_clusters_and_the_ends_of_tables" {
+	for cluster in 2048 65536; do
+		image cluster_size=$cluster 6G
+		device
+		each_part write $cluster 1
+		each_part read $cluster 1
+		clean
+		# compressed; and with writes that begin in them
+		qemu-img convert -O qcow2 -c -o cluster_size=$cluster image packed
+		mv packed image
+		device
+		each_part read $cluster 1
+		each_part write $cluster 2 512
+		each_part read $cluster 2 512
+		is "$(of failed)" 0
+		clean
+	done
+}
+
+@test "clusters_of_all_kinds_beside_each_other_and_snapshots_of_them" {
+	image cluster_size=4k 2M
+	# of nine: two used, a free, a used, two compressed, two free, a compressed one
+	commands=()
+	for at in $(seq 0 9 72); do
+		commands+=(-c "write -q -P 1 $((at * 4))k 8k" -c "write -q -P 2 $((at * 4 + 12))k 4k"
+			-c "write -q -c -P 3 $((at * 4 + 16))k 4k" -c "write -q -c -P 4 $((at * 4 + 20))k 4k"
+			-c "write -q -c -P 5 $((at * 4 + 32))k 4k")
+	done
+	qemu-io -f qcow2 "${commands[@]}" image
+	modelled
+	pattern=1
+	for taken in none first second; do
+		if [ $taken != none ]; then
+			qemu-img snapshot -c $taken image
+			cp model $taken
+		fi
+		device
+		same
+		for at in 1 3 8 14 23 32 41; do
+			both write $((at * 4096 - 1024)) 6144 pattern=$((pattern++))
+		done
+		compared
+	done
+	for taken in first second; do
+		qemu-img convert -f qcow2 -l $taken -O raw image was
+		cmp $taken was
+	done
+}
+
+@test "device_that_is_deleted_under_writes_leaves_a_clean_image" {
+	image cluster_size=64k 64M
+	device
+	fio --name=w --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=randwrite --bs=256k \
+		--iodepth=16 --time_based --runtime=60 >fio.log 2>&1 3>&- &
+	allocates() { [ "$(of redirected)" -ge 20 ]; }
+	soon allocates
+	ublk-bpf del --force -n 0
+	wait $! || true
+	qemu-img check image
+}
+
+@test "writes_to_many_tables_at_once" {
+	image cluster_size=512 6G
+	device --cache 4k
+	seq 0 63 | xargs -P 8 -I{} "$CHECKOUT/$tools/io" /dev/ublkb0 write {}M 512 pattern=1 >said
+	is "$(sort -u said)" "ok 512"
+	for at in $(seq 0 63); do
+		ok /dev/ublkb0 read "${at}M" 512 pattern=1
+	done
+	is "$(of failed)" 0
+	clean
+}
+
+# Words of a write for $2 units from unit $1 on, with pattern $3; a cluster has 16 of $unit.
+part() { echo "write $(($1 * unit)) $(($2 * unit)) pattern=$3"; }
+
+@test "writes_at_once_to_the_same_clusters" {
+	for cluster in 65536 2097152; do
+		unit=$((cluster / 16))
+		image_over_a_base cluster_size=$cluster $((16 * cluster))
+		device
+		# in the middle, before that and behind it
+		both_at_once "$(part 24 2 2)" "$(part 18 2 3)" "$(part 28 2 4)"
+		# one after the other into the next cluster, without a gap and with one
+		both_at_once "$(part 40 2 5)" "$(part 42 16 6)"
+		both_at_once "$(part 72 2 7)" "$(part 76 16 8)"
+		# into one that is there
+		both write $((118 * unit)) $((8 * unit)) pattern=9
+		both_at_once "$(part 102 2 10)" "$(part 106 14 11)"
+		# backwards
+		both_at_once "$(part 156 2 12)" "$(part 132 24 13)"
+		both_at_once "$(part 188 2 14)" "$(part 164 20 15)"
+		# where it was zeroed
+		discard $((208 * unit)) $((16 * unit))
+		both_at_once "$(part 209 2 16)" "$(part 213 2 17)"
+		compared
+	done
+}
+
+@test "write_over_a_hole_between_clusters" {
+	image cluster_size=64k 2M
+	model 2M
+	device
+	both write 0 320k pattern=1
+	both write 320k 128k pattern=2
+	both write 1M 128k pattern=3
+	both write 448k 128k pattern=4
+	discard 320k 128k
+	both write 0 480k pattern=5
+	compared
+}
+
+@test "image_in_the_disk_of_an_image" {
+	image cluster_size=64k 64M
+	device
+	settled /dev/ublkb0
+	qemu-img create -q -f qcow2 -o cluster_size=4k /dev/ublkb0 8M
+	is "$(ublk-bpf add qcow2 -n 1 -f /dev/ublkb0)" /dev/ublkb1
+	seeded
+	"$CHECKOUT/$tools/compare" /dev/ublkb1 seed="$SEED" ops=200
+	ok /dev/ublkb1 write 1M 64k pattern=1
+	ok /dev/ublkb1 read 1M 64k pattern=1
+	# there is one disk in each of them, not more
+	is "$(dd if=/dev/ublkb0 bs=4k count=1 iflag=direct status=none | head -c 3)" QFI
+	ublk-bpf del -n 1
+	qemu-img check -f qcow2 /dev/ublkb0
+	clean
+}
+
+@test "one_read_over_clusters_of_all_kinds" {
+	# each of unallocated, data, compressed and zero after each other
+	image_over_a_base cluster_size=64k 1M
+	at=0 commands=()
+	for kind in data none data packed data zero none packed none zero packed zero data; do
+		case $kind in
+		data) commands+=(-c "write -q -P $((at + 10)) $((at * 64))k 64k") ;;
+		packed) commands+=(-c "write -q -c -P $((at + 10)) $((at * 64))k 64k") ;;
+		zero) commands+=(-c "write -q -z $((at * 64))k 64k") ;;
+		esac
+		at=$((at + 1))
+	done
+	qemu-io -f qcow2 "${commands[@]}" image
+	modelled
+	device
+	for at in $(seq 0 65536 720896); do
+		same_at "$at" 131072
+	done
+	same
+	both write 32k 800k pattern=2
+	compared
+}
+
+@test "preallocated_images_of_small_and_large_clusters" {
+	for cluster in 16k 256k 2M; do
+		image cluster_size=$cluster,preallocation=metadata 64M
+		before=$(allocated)
+		device
+		for at in 0 33000448 67100672; do
+			ok /dev/ublkb0 read $at 8k
+			ok /dev/ublkb0 write $at 8k pattern=1
+			ok /dev/ublkb0 read $at 8k pattern=1
+		done
+		clean
+		is "$(allocated)" "$before"
+	done
+}
+
+@test "disk_is_as_large_as_the_image_says" {
+	# QEMU makes whole sectors of them
+	for size in 1024:1024 1234:1536 65537:66048; do
+		image cluster_size=64k ${size%:*}
+		size=${size#*:}
+		device
+		is "$(blockdev --getsize64 /dev/ublkb0)" "$size"
+		ok /dev/ublkb0 write $((size - 512)) 512 pattern=1
+		ok /dev/ublkb0 read $((size - 512)) 512 pattern=1
+		clean
+		qemu-img info --output=json image | jq -e ".\"virtual-size\" == $size"
+	done
+}
+
+@test "disk_of_16_tebibytes" {
+	image cluster_size=64k 16T
+	device
+	high=$((14 << 40))
+	for at in 0 8192 $high $(((16 << 40) - 4096)); do
+		ok /dev/ublkb0 read "$at" 4096
+		ok /dev/ublkb0 write "$at" 4096 pattern=1
+	done
+	for at in 8192 $high $(((16 << 40) - 4096)); do
+		ok /dev/ublkb0 read "$at" 4096 pattern=1
+	done
+	ok /dev/ublkb0 read $((high + 4096)) 4096
+	clean
+}
+
+@test "l1_table_is_written_without_rubbish" {
+	image cluster_size=64k 64k
+	device
+	ok /dev/ublkb0 write 0 64k pattern=1
+	clean
+	at=$(l1)
+	[ "$(l2)" -gt 0 ]
+	is "$(tail -c +$((at + 9)) image | head -c 65528 | tr -d '\0' | wc -c)" 0
+}
+
+@test "refcounts_of_1_2_and_64_bits" {
+	# no two compressed clusters can share one of the file
+	image refcount_bits=1 1M
+	qemu-io -f qcow2 -c "write -q -c -P 1 0 64k" -c "write -q -c -P 2 64k 64k" image
+	modelled
+	device
+	both write 32k 64k pattern=3
+	compared
+	# as many snapshots as can be counted
+	image refcount_bits=2 1M
+	qemu-io -f qcow2 -c "write -q -P 1 0 64k" image
+	qemu-img snapshot -c one image
+	qemu-img snapshot -c two image
+	modelled
+	cp model taken
+	device
+	both write 4k 8k pattern=1
+	compared
+	qemu-img convert -f qcow2 -l one -O raw image was
+	cmp taken was
+	# the highest bit of one is set: others have the cluster, too, whoever they are
+	image refcount_bits=64 1M
+	qemu-io -f qcow2 -c "write -q -P 1 0 64k" image
+	modelled
+	data=$((0x$(hex "$(l2)") & 0xfffffffffffe00))
+	poke $(($(refcount_block) + 8 * (data >> 16))) $((1 << 63))
+	poke "$(l2)" $data
+	device
+	both write 4k 8k pattern=1
+	same
+	ublk-bpf del -n 0
+	[ $((0x$(hex "$(l2)") & 0xfffffffffffe00)) -ne $data ]
+	is "$(hex $(($(refcount_block) + 8 * (data >> 16))))" 7fffffffffffffff
+	qemu-img compare -f qcow2 -F raw image model
+}
+
+@test "refcount_blocks_that_do_not_count_themselves" {
+	# the L1 table takes 128 clusters, a block counts 64
+	image cluster_size=512,refcount_bits=64 256M
+	device
+	seeded
+	"$CHECKOUT/$tools/compare" /dev/ublkb0 seed="$SEED" ops=200 max=16k bytes=4M
+	is "$(of failed)" 0
+	clean
+}
+
+@test "refcount_table_grows_under_writes" {
+	# the first table is of one cluster: it can count 2 MiB
+	for preallocation in off metadata; do
+		image cluster_size=512,refcount_bits=64,preallocation=$preallocation 1800k
+		qemu-img resize -q image 4M
+		modelled
+		device
+		both write 1M 3M pattern=1
+		both write 1500k 512k pattern=2
+		compared
+		[ $((0x$(hex 56 4))) -gt 1 ]
+	done
+}
+
+@test "small_limits_of_the_queue" {
+	image_over_a_base cluster_size=1M 16M
+	device
+	echo 64 >/sys/block/ublkb0/queue/max_sectors_kb
+	echo $((3 << 20)) >/sys/block/ublkb0/queue/discard_max_bytes
+	both write 1000448 128k pattern=2
+	zero $(((5 << 20) - 512)) $(((3 << 20) + 1024))
+	# what is no whole cluster stays
+	ok /dev/ublkb0 discard $(((10 << 20) + 512)) 4M
+	ok model zeroes 11M 3M
+	compared
+}
+
+@test "clusters_written_backwards_in_parts" {
+	image cluster_size=4k 256k
+	model 256k
+	device
+	for at in $(seq 63 -1 0); do
+		echo $((at * 4096 + 1024))
+	done | xargs -P 4 -I{} "$CHECKOUT/$tools/io" /dev/ublkb0 write {} 2048 pattern=1 >said
+	is "$(sort -u said)" "ok 2048"
+	for at in $(seq 0 63); do
+		ok model write $((at * 4096 + 1024)) 2048 pattern=1
+	done
+	compared
+}
+
+@test "clusters_smaller_than_the_blocks_below_are_refused" {
+	null_blk big 64 blocksize=4096
+	mkfs.ext4 -q -b 4096 /dev/big
+	mkdir -p /mnt/big
+	mount /dev/big /mnt/big
+	qemu-img create -q -f qcow2 -o cluster_size=2k /mnt/big/image 1M
+	run ublk-bpf add qcow2 -n 0 -f /mnt/big/image
+	is "$status" 1
+	has "$output" "needs blocks of 4096 bytes, its clusters of 2048 "
+	qemu-img create -q -f qcow2 -o cluster_size=4k /mnt/big/image $((1048576 + 512))
+	run ublk-bpf add qcow2 -n 0 -f /mnt/big/image
+	is "$status" 1
+	has "$output" "its disk of 1049088 are none"
+	qemu-img create -q -f qcow2 -o cluster_size=4k /mnt/big/image 1M
+	device_on /mnt/big/image
+	is "$(blockdev --getss /dev/ublkb0)" 4096
+	ok /dev/ublkb0 write 4096 4096 pattern=1
+	ok /dev/ublkb0 read 4096 4096 pattern=1
+	clean /mnt/big/image
+}
+
+@test "discard_and_zeroes_of_more_than_4_gibibytes" {
+	truncate -s 6G base
+	ok base write 5G 64k pattern=1
+	qemu-img create -q -f qcow2 -o cluster_size=2M -b base -F raw image 6G
+	device
+	for how in discard zeroes; do
+		ok /dev/ublkb0 write $((9 << 29)) 64k pattern=2
+		ok /dev/ublkb0 read $((9 << 29)) 64k pattern=2
+		ok /dev/ublkb0 $how 0 6G
+		ok /dev/ublkb0 read $((9 << 29)) 64k
+		ok /dev/ublkb0 read 5G 64k
+	done
+	clean
+}
+
+# The bitmap of the subclusters of cluster $1, as the file has it after a flush.
+bitmap() {
+	ok /dev/ublkb0 flush 0 0
+	hex $(($(l2) + 16 * $1 + 8))
+}
+
+@test "subclusters_are_allocated_and_zeroed_by_themselves" {
+	# of 2 KiB each
+	image extended_l2=on 1M
+	model 1M
+	device
+	both write 0 1k pattern=1
+	is "$(bitmap 0)" 0000000000000001
+	both write 3k 512 pattern=2
+	is "$(bitmap 0)" 0000000000000003
+	both write 5k 1k pattern=3
+	is "$(bitmap 0)" 0000000000000007
+	both write 6k 8k pattern=4
+	is "$(bitmap 0)" 000000000000007f
+	both write 15k 4k pattern=5
+	is "$(bitmap 0)" 00000000000003ff
+	both write 32k 1k pattern=6
+	is "$(bitmap 0)" 00000000000103ff
+	both write 63k 4k pattern=7
+	is "$(bitmap 0)" 00000000800103ff
+	is "$(bitmap 1)" 0000000000000003
+	zero 2k 2k
+	is "$(bitmap 0)" 00000002800103fd
+	zero_in_place 0 64k
+	is "$(bitmap 0)" ffffffff00000000
+	both write 0 64k pattern=8
+	is "$(bitmap 0)" 00000000ffffffff
+	zero 0 32k
+	is "$(bitmap 0)" 0000ffffffff0000
+	zero 0 64k
+	is "$(bitmap 0)" ffffffff00000000
+	both write 3k 512 pattern=9
+	is "$(bitmap 0)" fffffffd00000002
+	both write 0 64k pattern=10
+	discard 0 64k
+	is "$(bitmap 0)" ffffffff00000000
+	compared
+}
+
+@test "subclusters_over_a_backing_file_in_snapshots_and_at_once" {
+	image_over_a_base extended_l2=on 1M
+	qemu-io -f qcow2 -c "write -q -c -P 11 256k 64k" image
+	modelled
+	device
+	# what is not written of a subcluster is the backing file's
+	both write 3k 512 pattern=2
+	is "$(bitmap 0)" 0000000000000002
+	zero 31k 128k
+	is "$(bitmap 0)" ffff000000008002
+	is "$(bitmap 1)" ffffffff00000000
+	is "$(bitmap 2)" 00007fff00008000
+	# a compressed cluster has none
+	is "$(bitmap 4)" 0000000000000000
+	both write 259k 512 pattern=3
+	is "$(bitmap 4)" 00000000ffffffff
+	both_at_once "write 350k 2k pattern=4" "write 340k 2k pattern=5" "write 360k 2k pattern=6"
+	is "$(bitmap 5)" 0000000000108400
+	compared
+	# with a snapshot, with holes before and behind what is written
+	qemu-img snapshot -c taken image
+	cp model taken
+	device
+	both write 346k 1k pattern=7
+	zero 341k 512
+	both write 30k 1k pattern=8
+	zero 65k 3k
+	compared
+	qemu-img convert -f qcow2 -l taken -O raw image was
+	cmp taken was
+}
+
+@test "sectors_of_the_backing_file_between_those_of_the_image" {
+	for file in base model; do
+		rm -f $file
+		truncate -s 6G $file
+		ok $file write 0 256k pattern=1
+		ok $file write 4G 256k pattern=1
+	done
+	qemu-img create -q -f qcow2 -o cluster_size=64k -b base -F raw image 6G
+	device
+	for at in 0 $((4 << 30)); do
+		for sector in $(seq 1 2 16); do
+			both write $((at + sector * 512)) 512 pattern=2
+		done
+		both write $((at + 131072)) 64k pattern=3
+		same_at $at 524288
+	done
+	clean
+}
+
+@test "copy_on_write_in_one_two_and_several_clusters" {
+	image_over_a_base cluster_size=4k 128k 1M
+	device
+	for part in "0 2k" "6k 2k" "9k 2k" "16k 6k" "26k 6k" "33k 5k" "48k 15k" "66k 14k" "83k 15k"; do
+		# shellcheck disable=SC2086
+		both write $part pattern=2
+	done
+	compared
+}
+
+@test "backing_file_that_ends_within_a_cluster" {
+	size=$((1048576 + 1536))
+	filled raw $size 1
+	for format in raw qcow2; do
+		qemu-img convert -f raw -O $format raw base
+		qemu-img create -q -f qcow2 -o cluster_size=64k -b base -F $format image 2M
+		cp raw model
+		truncate -s 2M model
+		device
+		same
+		for at in $(seq $((size - 4096)) 1024 $((size + 4096))); do
+			both write "$at" 512 pattern=2
+		done
+		compared
+	done
+}
+
+@test "image_that_was_made_shorter_and_longer_again" {
+	image_over_a_base cluster_size=64k 1M
+	qemu-io -f qcow2 -c "write -q -P 34 0 1M" image
+	qemu-img resize -q --shrink image 520k
+	qemu-img resize -q image 567k
+	modelled
+	device
+	is "$(blockdev --getsize64 /dev/ublkb0)" $((567 << 10))
+	ok /dev/ublkb0 read 520k 47k
+	both write 519k 2k pattern=2
+	compared
+}
+
+@test "part_of_a_new_cluster_leaves_zeroes_around_it" {
+	image cluster_size=64k 1M
+	model 1M
+	device
+	both write 64k 64k pattern=1
+	both write 1k 2k pattern=2
+	# the place of one that is given back, with what is in it
+	discard 64k 64k
+	ok /dev/ublkb0 flush 0 0
+	both write 129k 2k pattern=3
+	compared
+}
+
+@test "zeroes_with_and_without_a_place_at_all_offsets" {
+	for zero in zero zero_in_place; do
+		image cluster_size=64k 1M
+		model 1M
+		device
+		both write 512 1024 pattern=1
+		both write 128k 1536 pattern=2
+		$zero 1k 128k
+		same
+		both write 64k 64k pattern=3
+		$zero 64k 64k
+		compared
+		image_over_a_base cluster_size=4k 1M 2M
+		device
+		$zero 64k 192k
+		$zero 513k 13k
+		same
+		for part in "60k 8k" "64k 8k" "76k 4k" "252k 8k" "248k 8k"; do
+			# shellcheck disable=SC2086
+			both write $part pattern=4
+		done
+		same
+		$zero 64k 192k
+		compared
+	done
+}
+
+# Up to 16 units of 1 KiB each: data in the backing file (X), zeroed (0), both (x), or nothing.
+zeroed="00.. ..00 .00. ...00... X.0. .X0. .0X. .0.X .x0. .0x. .xx. X..00... .X.00... ..X00...
+	...00X.. ...00.X. ...00..X ..Xx|xX.. XX00000000... ..000xx00... ..00000000XX
+	.Xxxxxxxxx.X"
+
+@test "zeroes_beside_data_of_the_backing_file" {
+	zeroed=${zeroed//|/}
+	# shellcheck disable=SC2086
+	printf '%s\n' $zeroed | awk '{
+		for (i = 1; i <= 16; i++)
+			for (j = 0; j < 64; j++)
+				printf "%s", substr($1, i, 1) ~ /[Xx]/ ? "XXXXXXXXXXXXXXXX" : "................"
+	}' | tr . '\0' >base
+	# the last cluster is not whole, nor is the backing file's
+	size=$(($(stat -c %s base) + 2048))
+	head -c 1024 /dev/urandom >>base
+	qemu-img create -q -f qcow2 -o cluster_size=4k -b base -F raw image $size
+	cp base model
+	truncate -s $size model
+	device
+	at=0 zero=zero other=zero_in_place
+	for units in $zeroed; do
+		before=${units%%[0x]*}
+		those=${units#"$before"}
+		those=${those%%[!0x]*}
+		$zero $((at + ${#before} * 1024)) $((${#those} * 1024))
+		at=$((at + 16384)) was=$zero zero=$other
+		other=$was
+	done
+	same
+	zero $((size - 512)) 512
+	same
+	zero $((size - 2048)) 512
+	same
+	zero_in_place $((size - 2048)) 2048
+	compared
+}
+
+@test "zeroes_give_places_back_or_keep_them" {
+	image_over_a_base cluster_size=64k 2M 4M
+	device
+	is "$(allocated)" 0
+	# where nothing is, nothing is allocated
+	zero 0 256k
+	zero_in_place 1M 256k
+	zero 3M 256k
+	is "$(allocated)" 0
+	both write 2M 1M pattern=2
+	is "$(allocated)" 16
+	zero 2M 256k
+	is "$(allocated)" 12
+	zero_in_place 2560k 384k
+	is "$(allocated)" 12
+	zero 2816k 128k
+	is "$(allocated)" 10
+	# again, where there are zeroes
+	zero_in_place 2M 384k
+	is "$(allocated)" 10
+	compared
+}
+
+@test "what_is_discarded_is_zeroes_and_free" {
+	for compat in 0.10 1.1; do
+		image compat=$compat 256k
+		model 256k
+		device
+		both write 0 256k pattern=1
+		discard 64k 128k
+		is "$(allocated)" 2
+		compared
+		image_over_a_base compat=$compat 256k
+		device
+		both write 0 256k pattern=2
+		discard 64k 128k
+		[ $compat = 0.10 ] || is "$(allocated)" 2
+		compared
+	done
+	# zeroes that have kept their places
+	image compat=1.1 1M
+	model 1M
+	device
+	both write 0 256k pattern=1
+	zero_in_place 0 256k
+	is "$(allocated)" 4
+	discard 0 256k
+	is "$(allocated)" 0
+	compared
+}
+
+@test "discarded_compressed_cluster_leaves_its_neighbour" {
+	image cluster_size=64k 128k
+	qemu-io -f qcow2 -c "write -q -c -P 42 0 64k" -c "write -q -c -P 23 64k 64k" image
+	modelled
+	device
+	discard 64k 64k
+	compared
+}
+
+@test "compressed_cluster_whose_size_is_wrong" {
+	image cluster_size=2M 8M
+	qemu-io -f qcow2 -c "write -q -c -P 17 0 2M" -c "write -q -c -P 18 2M 2M" image
+	modelled
+	at=$(l2)
+	first=$((0x$(hex "$at")))
+	second=$((0x$(hex $((at + 8)))))
+	# two sectors less than it takes; the others can be read
+	poke "$at" $((first - (2 << 49)))
+	device
+	is "$(io /dev/ublkb0 read 0 512 nocheck)" EIO
+	same_at $((2 << 20)) $((6 << 20))
+	# no part of it can be written, but all be discarded
+	is "$(io /dev/ublkb0 write 0 512 pattern=1)" EIO
+	discard 0 2M
+	both write 0 512 pattern=1
+	compared
+	# more than a cluster can take
+	poke $((at + 8)) $(((second & ((1 << 49) - 1)) | 4097 << 49 | 1 << 62))
+	device
+	is "$(io /dev/ublkb0 read 2M 512 nocheck)" EIO
+	same_at 0 $((2 << 20))
+	ublk-bpf del -n 0
+	is "$(hex 72)" 0000000000000000
+}
+
+@test "compressed_cluster_behind_4_gibibytes_of_the_file" {
+	image cluster_size=2M,refcount_bits=2 8M
+	truncate -s 4G image
+	# all before that is taken: 01 01 01 01 in each byte
+	head -c 512 /dev/zero | tr '\0' U |
+		dd of=image bs=512 seek=$(($(refcount_block) / 512)) conv=notrunc status=none
+	qemu-io -f qcow2 -c "write -q -c -P 42 0 2M" -c "write -q -c -P 43 2M 2M" image
+	modelled
+	device
+	same
+	both write 1M 2M pattern=1
+	same
+	is "$(of failed)" 0
+	clean_but_for_leaks
+	qemu-img compare -f qcow2 -F raw image model
+}
+
+@test "compressed_clusters_of_both_types_and_what_cannot_be_compressed" {
+	filled raw 1M 1
+	head -c 1M /dev/urandom >>raw
+	for type in zlib zstd; do
+		qemu-img convert -f raw -O qcow2 -c -o compression_type=$type raw image
+		cp raw model
+		device
+		same
+		for at in 65534 131070; do
+			cmp -n 8 <(tail -c +$((at + 1)) model | head -c 8) <(tail -c +$((at + 1)) /dev/ublkb0 | head -c 8)
+		done
+		both write 96k 64k pattern=2
+		both write 1000k 64k pattern=3
+		compared
+	done
+}
+
+@test "lazy_refcounts_make_an_image_dirty_while_it_is_written" {
+	image lazy_refcounts=on
+	device
+	is "$(hex 72)" 0000000000000000
+	ok /dev/ublkb0 write 0 64k pattern=1
+	ok /dev/ublkb0 flush 0 0
+	is "$(hex 72)" 0000000000000001
+	cp image crashed
+	clean
+	is "$(hex 72)" 0000000000000000
+	# as a crash had left it
+	mv crashed image
+	device -r
+	ok /dev/ublkb0 read 0 64k pattern=1
+	ublk-bpf del -n 0
+	is "$(hex 72)" 0000000000000001
+	device
+	is "$(hex 72)" 0000000000000000
+	ok /dev/ublkb0 read 0 64k pattern=1
+	ok /dev/ublkb0 write 64k 64k pattern=1
+	clean
+	is "$(hex 72)" 0000000000000000
+	# those that are not lazy are right, or too large
+	image lazy_refcounts=off
+	device
+	ok /dev/ublkb0 write 0 64k pattern=1
+	ok /dev/ublkb0 flush 0 0
+	is "$(hex 72)" 0000000000000000
+	cp image crashed
+	clean
+	mv crashed image
+	device
+	ok /dev/ublkb0 read 0 64k pattern=1
+	clean_but_for_leaks
+}
+
+@test "data_file_has_the_disk_at_its_own_offsets" {
+	for raw in off on; do
+		rm -f data
+		image data_file=data,data_file_raw=$raw
+		model 8M
+		device
+		both write 1M 4M pattern=1
+		discard 2M 2M
+		zero_in_place 3M 3M
+		same
+		ok /dev/ublkb0 flush 0 0
+		ok data read 1M 1M pattern=1
+		[ $raw = off ] || cmp data model
+		compared
+		[ $raw = off ] || cmp data model
+	done
+}
+
+# The image is on /dev/mapper/ill, and device 0 is of that. Its clusters of 64 KiB are the
+# header, the refcount table, a refcount block, the L1 table; then what comes first.
+image_on_ill() {
+	ill
+	qemu-img create -q -f qcow2 -o "$1" /dev/mapper/ill 8M
+}
+
+@test "errors_of_any_part_of_the_image_are_told_and_pass" {
+	image_on_ill cluster_size=64k
+	device_on /dev/mapper/ill
+	# the refcounts, the first L2 table, the L1 table
+	ok /dev/ublkb0 write 0 64k pattern=1
+	for cluster in 2 4 3; do
+		ill_cluster $cluster
+		is "$(io /dev/ublkb0 flush 0 0)" EIO
+	done
+	ill
+	ok /dev/ublkb0 flush 0 0
+	ok /dev/ublkb0 read 0 64k pattern=1
+	# an L2 table that is changed
+	ok /dev/ublkb0 write 64k 64k pattern=2
+	ill_cluster 4
+	is "$(io /dev/ublkb0 flush 0 0)" EIO
+	ill
+	ok /dev/ublkb0 flush 0 0
+	# data that is new, and data that is there
+	ill_cluster 7
+	is "$(io /dev/ublkb0 write 128k 64k pattern=3)" EIO
+	ill_cluster 5
+	is "$(io /dev/ublkb0 write 0 64k pattern=3)" EIO
+	is "$(io /dev/ublkb0 read 0 64k nocheck)" EIO
+	ill
+	ok /dev/ublkb0 read 64k 64k pattern=2
+	ok /dev/ublkb0 write 128k 64k pattern=3
+	ok /dev/ublkb0 write 0 64k pattern=4
+	clean /dev/mapper/ill
+	# an L2 table that is read
+	device_on /dev/mapper/ill
+	ill_cluster 4
+	is "$(io /dev/ublkb0 read 0 64k nocheck)" EIO
+	is "$(io /dev/ublkb0 write 0 64k pattern=5)" EIO
+	ill
+	ok /dev/ublkb0 read 0 64k pattern=4
+	ok /dev/ublkb0 read 64k 64k pattern=2
+	ok /dev/ublkb0 read 128k 64k pattern=3
+	clean /dev/mapper/ill
+}
+
+@test "write_that_fails_in_its_middle_leaks_nothing" {
+	image_on_ill cluster_size=64k
+	device_on /dev/mapper/ill
+	# its second cluster
+	ill_cluster 6
+	is "$(io /dev/ublkb0 write 0 192k pattern=1)" EIO
+	ill
+	clean /dev/mapper/ill
+	# zeroes that have a place: it is theirs then as before
+	device_on /dev/mapper/ill
+	ok /dev/ublkb0 write 0 192k pattern=2
+	blkdiscard -f -z -o 0 -l 192k /dev/ublkb0
+	ill $((5 << 16)) $((8 << 16))
+	is "$(io /dev/ublkb0 write 0 4k pattern=3)" EIO
+	ill
+	ok /dev/ublkb0 read 0 192k
+	clean /dev/mapper/ill
+}
+
+@test "errors_while_the_refcount_table_grows" {
+	image_on_ill cluster_size=512,refcount_bits=64
+	device_on /dev/mapper/ill
+	# a table of one cluster can count 2 MiB; the new one lies behind that
+	ill $((2 << 20)) $((3 << 20))
+	is "$(io /dev/ublkb0 write 0 3M pattern=1)" EIO
+	ill
+	ok /dev/ublkb0 write 0 3M pattern=2
+	ok /dev/ublkb0 read 0 3M pattern=2
+	clean_but_for_leaks /dev/mapper/ill
+	device_on /dev/mapper/ill
+	ok /dev/ublkb0 read 0 3M pattern=2
+}
+
+@test "error_while_a_cluster_is_copied_spares_the_snapshot" {
+	image_on_ill cluster_size=64k
+	qemu-io -f qcow2 -c "write -q -P 1 0 64k" /dev/mapper/ill
+	qemu-img snapshot -c taken /dev/mapper/ill
+	qemu-img convert -f qcow2 -O raw /dev/mapper/ill was
+	device_on /dev/mapper/ill
+	# all that is behind the snapshot, where a table and the copy have to go
+	ill $((8 << 16)) $((16 << 16))
+	is "$(io /dev/ublkb0 write 4k 4k pattern=1)" EIO
+	ill
+	clean_but_for_leaks /dev/mapper/ill
+	qemu-img compare -f qcow2 -F raw /dev/mapper/ill was
+	qemu-img convert -f qcow2 -l taken -O raw /dev/mapper/ill is
+	cmp was is
+}
+
+@test "errors_of_a_data_file" {
+	ill
+	qemu-img create -q -f qcow2 -o data_file=/dev/mapper/ill image 8M
+	device -b /dev/mapper/ill
+	ill 0 64k
+	is "$(io /dev/ublkb0 write 0 64k pattern=1)" EIO
+	ill
+	ok /dev/ublkb0 write 64k 64k pattern=2
+	# a flush is the data file's, too: when it fails, nobody knows what is there
+	echo "0 65536 flakey /dev/a 0 0 3600" >"$BATS_TEST_TMPDIR/table"
+	modprobe dm-flakey
+	ill_by_table
+	is "$(io /dev/ublkb0 flush 0 0)" EIO
+	ill
+	is "$(io /dev/ublkb0 write 128k 64k pattern=3)" EIO
+	is "$(io /dev/ublkb0 flush 0 0)" EIO
+	clean_but_for_leaks
+	device -b /dev/mapper/ill
+	ok /dev/ublkb0 write 64k 64k pattern=3
+	ok /dev/ublkb0 flush 0 0
+	ok /dev/ublkb0 read 64k 64k pattern=3
+	clean
+}

@@ -278,23 +278,29 @@ each_part() {
 	done
 }
 
+# Those of clusters of $1 bytes; compressed then, and with writes that begin within that.
+all_parts() {
+	image cluster_size="$1" 6G
+	device
+	each_part write "$1" 1
+	each_part read "$1" 1
+	clean
+	qemu-img convert -O qcow2 -c -o cluster_size="$1" image packed
+	mv packed image
+	device
+	each_part read "$1" 1
+	each_part write "$1" 2 512
+	each_part read "$1" 2 512
+	is "$(of failed)" 0
+	clean
+}
+
+@test "parts_of_small_clusters_and_the_ends_of_tables" {
+	all_parts 2048
+}
+
 @test "parts_of_clusters_and_the_ends_of_tables" {
-	for cluster in 2048 65536; do
-		image cluster_size=$cluster 6G
-		device
-		each_part write $cluster 1
-		each_part read $cluster 1
-		clean
-		# compressed; and with writes that begin in them
-		qemu-img convert -O qcow2 -c -o cluster_size=$cluster image packed
-		mv packed image
-		device
-		each_part read $cluster 1
-		each_part write $cluster 2 512
-		each_part read $cluster 2 512
-		is "$(of failed)" 0
-		clean
-	done
+	all_parts 65536
 }
 
 @test "clusters_of_all_kinds_beside_each_other_and_snapshots_of_them" {
@@ -316,7 +322,7 @@ each_part() {
 		fi
 		device
 		same
-		for at in 1 3 8 14 23 32 41; do
+		for at in 1 4 14 32; do
 			both write $((at * 4096 - 1024)) 6144 pattern=$((pattern++))
 		done
 		compared
@@ -344,9 +350,8 @@ each_part() {
 	device --cache 4k
 	seq 0 63 | xargs -P 8 -I{} "$CHECKOUT/$tools/io" /dev/ublkb0 write {}M 512 pattern=1 >said
 	is "$(sort -u said)" "ok 512"
-	for at in $(seq 0 63); do
-		ok /dev/ublkb0 read "${at}M" 512 pattern=1
-	done
+	seq 0 63 | xargs -P 8 -I{} "$CHECKOUT/$tools/io" /dev/ublkb0 read {}M 512 pattern=1 >said
+	is "$(sort -u said)" "ok 512"
 	is "$(of failed)" 0
 	clean
 }
@@ -354,27 +359,34 @@ each_part() {
 # Words of a write for $2 units from unit $1 on, with pattern $3; a cluster has 16 of $unit.
 part() { echo "write $(($1 * unit)) $(($2 * unit)) pattern=$3"; }
 
+# In clusters of $1 bytes over a backing file.
+at_once_in_clusters() {
+	unit=$(($1 / 16))
+	image_over_a_base cluster_size="$1" $((16 * $1))
+	device
+	# in the middle, before that and behind it
+	both_at_once "$(part 24 2 2)" "$(part 18 2 3)" "$(part 28 2 4)"
+	# one after the other into the next cluster, without a gap and with one
+	both_at_once "$(part 40 2 5)" "$(part 42 16 6)"
+	both_at_once "$(part 72 2 7)" "$(part 76 16 8)"
+	# into one that is there
+	both write $((118 * unit)) $((8 * unit)) pattern=9
+	both_at_once "$(part 102 2 10)" "$(part 106 14 11)"
+	# backwards
+	both_at_once "$(part 156 2 12)" "$(part 132 24 13)"
+	both_at_once "$(part 188 2 14)" "$(part 164 20 15)"
+	# where it was zeroed
+	discard $((208 * unit)) $((16 * unit))
+	both_at_once "$(part 209 2 16)" "$(part 213 2 17)"
+	compared
+}
+
 @test "writes_at_once_to_the_same_clusters" {
-	for cluster in 65536 2097152; do
-		unit=$((cluster / 16))
-		image_over_a_base cluster_size=$cluster $((16 * cluster))
-		device
-		# in the middle, before that and behind it
-		both_at_once "$(part 24 2 2)" "$(part 18 2 3)" "$(part 28 2 4)"
-		# one after the other into the next cluster, without a gap and with one
-		both_at_once "$(part 40 2 5)" "$(part 42 16 6)"
-		both_at_once "$(part 72 2 7)" "$(part 76 16 8)"
-		# into one that is there
-		both write $((118 * unit)) $((8 * unit)) pattern=9
-		both_at_once "$(part 102 2 10)" "$(part 106 14 11)"
-		# backwards
-		both_at_once "$(part 156 2 12)" "$(part 132 24 13)"
-		both_at_once "$(part 188 2 14)" "$(part 164 20 15)"
-		# where it was zeroed
-		discard $((208 * unit)) $((16 * unit))
-		both_at_once "$(part 209 2 16)" "$(part 213 2 17)"
-		compared
-	done
+	at_once_in_clusters 65536
+}
+
+@test "writes_at_once_to_the_same_large_clusters" {
+	at_once_in_clusters 2097152
 }
 
 @test "write_over_a_hole_between_clusters" {
@@ -530,7 +542,7 @@ part() { echo "write $(($1 * unit)) $(($2 * unit)) pattern=$3"; }
 	clean
 }
 
-@test "refcount_table_grows_under_writes" {
+@test "table_of_refcounts_grows_under_writes" {
 	# the first table is of one cluster: it can count 2 MiB
 	for preallocation in off metadata; do
 		image cluster_size=512,refcount_bits=64,preallocation=$preallocation 1800k
@@ -561,12 +573,10 @@ part() { echo "write $(($1 * unit)) $(($2 * unit)) pattern=$3"; }
 	image cluster_size=4k 256k
 	model 256k
 	device
-	for at in $(seq 63 -1 0); do
-		echo $((at * 4096 + 1024))
-	done | xargs -P 4 -I{} "$CHECKOUT/$tools/io" /dev/ublkb0 write {} 2048 pattern=1 >said
-	is "$(sort -u said)" "ok 2048"
-	for at in $(seq 0 63); do
-		ok model write $((at * 4096 + 1024)) 2048 pattern=1
+	for disk in /dev/ublkb0 model; do
+		seq $((63 * 4096 + 1024)) -4096 1024 | xargs -P 4 -I{} "$CHECKOUT/$tools/io" $disk \
+			write {} 2048 pattern=1 >said
+		is "$(sort -u said)" "ok 2048"
 	done
 	compared
 }
@@ -1061,7 +1071,7 @@ image_on_ill() {
 	clean /dev/mapper/ill
 }
 
-@test "errors_while_the_refcount_table_grows" {
+@test "errors_while_the_table_of_refcounts_grows" {
 	image_on_ill cluster_size=512,refcount_bits=64
 	device_on /dev/mapper/ill
 	# a table of one cluster can count 2 MiB; the new one lies behind that

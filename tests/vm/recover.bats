@@ -90,6 +90,7 @@ servers_die_under_load() {
 	recovers
 	is "$(state)" "live bpf"
 	[ "$(server)" != "$old" ]
+	settled /dev/ublkb0
 	is "$(io /dev/ublkb0 write 1M 8192 stats)" "ok 8192 done=1 done_bytes=8192"
 	ublk-bpf del -n 0
 	[ ! -e /run/ublk-bpf/0.json ]

@@ -111,9 +111,11 @@ resizes_reach() { [ "$(resizes)" -ge "$1" ]; }
 	# for the next server too, and when the program is gone
 	kill -KILL "$(ublk-bpf list -n 0 --json | jq '.[0].server_pid')"
 	is "$(ublk-bpf recover -n 0)" /dev/ublkb0
+	settled /dev/ublkb0
 	has "$(io /dev/ublkb0 read 0 1M pattern=2 stats)" "^ok 1048576 fwd_[a-z]+=2 fwd_bytes=1048576$"
 	is "$("$tools/ctrl" detach 0)" ok
 	ublk-bpf reload -n 0 -f /mnt/below/other
+	settled /dev/ublkb0
 	is "$(io /dev/ublkb0 read 0 1M pattern=2 stats)" "ok 1048576 redirected=2"
 }
 
@@ -236,7 +238,9 @@ resizes_reach() { [ "$(resizes)" -ge "$1" ]; }
 	is "$(stat_of 0 failed)" 0
 	is "$(stat_of 0 redirected)" 0
 	# what is written is in memory, from where it is read by its submitter
+	settled /dev/ublkb0
 	is "$(io /dev/ublkb0 write 1M 64k pattern=5 stats)" "ok 65536 fwd_worker=1 fwd_bytes=65536"
+	settled /dev/ublkb0		# udev reads what was written to
 	is "$(io /dev/ublkb0 read 1M 64k pattern=5 stats)" "ok 65536 fwd_inline=1 fwd_bytes=65536"
 	[ "$(grep -w Dirty /proc/meminfo | tr -dc 0-9)" -gt 0 ]
 	# a flush has it on the disk

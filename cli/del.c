@@ -217,24 +217,28 @@ static void forget(unsigned int id)
  * The server of a device of ours, to be waited for: what is behind the device is used
  * until that has exited. Return: a pidfd, or -1.
  */
-static int open_server(struct ublk_bpf_ctrl *ctrl, unsigned int id)
+static int open_server(struct ublk_bpf_ctrl *ctrl, unsigned int id, int *pid)
 {
 	struct json_object *state = state_load(id);
-	struct ublksrv_ctrl_dev_info info;
+	struct ublksrv_ctrl_dev_info info = {};
 	int fd = -1;
 
 	if (state && ublk_bpf_get_info(ctrl, id, &info) >= 0 && info.ublksrv_pid > 0 &&
 	    is_server(info.ublksrv_pid, id))
 		fd = pidfd_open(info.ublksrv_pid, 0);
+	*pid = info.ublksrv_pid;
 	json_object_put(state);
 	return fd;
 }
 
-static void wait_for_server(int fd)
+static int wait_for_server(unsigned int id, int fd, int pid)
 {
 	struct pollfd server = { .fd = fd, .events = POLLIN };
 
-	poll(&server, 1, EXIT_SECONDS * 1000);
+	if (poll(&server, 1, EXIT_SECONDS * 1000))
+		return 0;
+	return complain("/dev/ublkb%u is deleted, but its server, process %d, still has to write what is behind it; use that when the process has ended",
+			id, pid);
 }
 
 static int stop_and_delete(struct ublk_bpf_ctrl *ctrl, unsigned int id, struct claim *claim)
@@ -265,7 +269,7 @@ static int stop_and_delete(struct ublk_bpf_ctrl *ctrl, unsigned int id, struct c
 static int delete(struct ublk_bpf_ctrl *ctrl, unsigned int id, bool force, bool patient)
 {
 	struct claim *claim = new_claim(id);
-	int server, status;
+	int server, pid, status;
 	char user[512];
 
 	if (!claim)
@@ -281,10 +285,10 @@ static int delete(struct ublk_bpf_ctrl *ctrl, unsigned int id, bool force, bool 
 		return complain("/dev/ublkb%u is in use: %s; end that, or delete it all the same: ublk-bpf del -n %u --force",
 				id, user, id);
 	}
-	server = open_server(ctrl, id);
+	server = open_server(ctrl, id, &pid);
 	status = stop_and_delete(ctrl, id, claim);
 	if (server >= 0 && !status)
-		wait_for_server(server);
+		status = wait_for_server(id, server, pid);
 	if (server >= 0)
 		close(server);
 	return status;

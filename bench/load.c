@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * load read|write DEPTH SECONDS CPU[,CPU...] NAME=PATH...
+ * load [first-]read|[first-]write DEPTH SECONDS CPU[,CPU...] NAME=PATH...
  *
  * 4 KiB random direct I/O, one job a CPU, each with DEPTH I/Os in flight, on each
  * PATH for SECONDS. They take turns of a tenth of a second, in an order that
- * rotates: whatever else slows the machine down meanwhile meets all of them.
+ * rotates: whatever else slows the machine down meanwhile meets all of them. With first-
+ * each has one turn, which counts from its first I/O: for what a new device has to find out.
  * Prints one JSON object a PATH:
  *
  *   device		NAME
@@ -40,6 +41,7 @@
 #define MAX_DEVICES	16
 #define TURN_SECONDS	0.1
 #define WARM_UP_SECONDS	0.02	/* of each turn, not counted */
+#define FIRST		"first-"
 
 struct device {
 	const char *name;
@@ -67,6 +69,7 @@ struct moment {
 };
 
 static bool is_write;
+static double turn_seconds = TURN_SECONDS, warm_up_seconds = WARM_UP_SECONDS;
 static unsigned int depth;
 static struct device devices[MAX_DEVICES];
 static int nr_devices;
@@ -226,9 +229,9 @@ static void give_turn(struct device *dev)
 	turn = dev;
 	atomic_store(&turn_is_over, false);
 	pthread_barrier_wait(&turn_begins);
-	pause_for(WARM_UP_SECONDS);
+	pause_for(warm_up_seconds);
 	begin = take_moment();
-	pause_for(TURN_SECONDS);
+	pause_for(turn_seconds);
 	end = take_moment();
 	atomic_store(&turn_is_over, true);
 	pthread_barrier_wait(&turn_ended);
@@ -303,19 +306,24 @@ int main(int argc, char **argv)
 	int i, n, turns;
 
 	if (argc < 6) {
-		fputs("usage: load read|write DEPTH SECONDS CPU[,CPU...] NAME=PATH...\n", stderr);
+		fputs("usage: load [first-]read|[first-]write DEPTH SECONDS CPU[,CPU...] NAME=PATH...\n", stderr);
 		return 2;
 	}
-	is_write = !strcmp(argv[1], "write");
 	depth = atoi(argv[2]);
 	seconds = atof(argv[3]);
+	if (!strncmp(argv[1], FIRST, strlen(FIRST))) {
+		argv[1] += strlen(FIRST);
+		turn_seconds = seconds;
+		warm_up_seconds = 0;
+	}
+	is_write = !strcmp(argv[1], "write");
 	if (!depth || depth > MAX_DEPTH || seconds <= 0)
 		die("a depth of 1 to %d and some time, please", MAX_DEPTH);
 	add_jobs(argv[4]);
 	for (i = 5; i < argc; i++)
 		add_device(argv[i]);
 
-	turns = seconds / TURN_SECONDS + 0.5;
+	turns = seconds / turn_seconds + 0.5;
 	if (turns < 1)
 		turns = 1;
 	start_jobs();

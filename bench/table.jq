@@ -26,7 +26,11 @@ def panels: [
 	["image1", "us", "an image on ext4, depth 1, one job, read"],
 	["image32", "iops", "an image on ext4, depth 32, one job, read"],
 	["image1w", "us", "an image on ext4, depth 1, one job, write"],
-	["image32w", "iops", "an image on ext4, depth 32, one job, write"]
+	["image32w", "iops", "an image on ext4, depth 32, one job, write"],
+	["cold1", "us", "an image of 64 GiB, just opened, depth 1, read"],
+	["cold32", "iops", "an image of 64 GiB, just opened, depth 32, read"],
+	["new1", "us", "an empty image, depth 1, write"],
+	["new32", "iops", "an empty image, depth 32, write"]
 ][];
 
 . as $all | .machine as $m

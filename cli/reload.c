@@ -73,9 +73,9 @@ static const char *reload(struct ublk_bpf_dev *dev, const struct ublk_bpf_target
 		free(args->files[0].path);
 		args->files[0] = file;
 		file.path = NULL;
-		if (state_save(dev, target, args))
-			wrong = "it is done, but " STATE_DIR " cannot be written; is /run full?";
 	}
+	if (ret >= 0 && state_save(dev, target, args))
+		wrong = "it is done, but " STATE_DIR " cannot be written; is /run full?";
 	free(file.path);
 	json_object_put(json);
 	return wrong;

@@ -301,8 +301,9 @@ struct ublk_bpf_counter {
  *		a write, and is to be filled by a read.
  *		Return: bytes done, or a negative errno; -EAGAIN asks the program
  *		again.
- * @reload:	the backings may have another size: say what the device has of it, by
- *		ublk_bpf_dev_set_size(). NULL: such devices cannot be reloaded
+ * @reload:	the backings may have another size, or hold another one: say what the
+ *		device has of it, by ublk_bpf_dev_set_size(). @handle_io may run at the
+ *		same time. NULL: such devices cannot be reloaded
  * @counters:	what the server of device @dev_id has counted so far, which may be another
  *		process: at most @max. Return: how many, or a negative errno. NULL: nothing
  * @deinit:	undo @init, also when that failed
@@ -380,7 +381,7 @@ int ublk_bpf_dev_wait_fd(struct ublk_bpf_dev *dev, int fd);
 
 /*
  * For handle_io: the device goes on, and not as it should, for which this is the reason. The
- * first one counts. From any thread.
+ * first one counts, until a reload succeeds. From any thread.
  */
 void ublk_bpf_dev_warn(struct ublk_bpf_dev *dev, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));

@@ -484,6 +484,13 @@ const char *ublk_bpf_dev_trouble(const struct ublk_bpf_dev *dev)
 	return __atomic_load_n(&dev->trouble_told, __ATOMIC_SEQ_CST) ? dev->trouble : NULL;
 }
 
+/* Context: as ublk_bpf_dev_reload(). */
+void forget_trouble(struct ublk_bpf_dev *dev)
+{
+	__atomic_store_n(&dev->trouble_told, false, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&dev->troubled, false, __ATOMIC_SEQ_CST);
+}
+
 int ublk_bpf_dev_wait_fd(struct ublk_bpf_dev *dev, int fd)
 {
 	struct pollfd fds[4] = { { .events = POLLIN }, { .events = POLLIN }, { .events = POLLIN },

@@ -89,6 +89,9 @@ int backing_measure(struct ublk_bpf_dev *dev, const struct ublk_bpf_file *file,
 		    const struct stat *st, struct ublk_bpf_backing *b);
 void backings_close(struct ublk_bpf_dev *dev);
 
+/* dev.c: what ublk_bpf_dev_warn() said is not true any more. */
+void forget_trouble(struct ublk_bpf_dev *dev);
+
 /* starter.c */
 int starter_new(struct starter *starter);
 int starter_start(struct starter *starter, unsigned int dev_id);

@@ -138,13 +138,18 @@ int ublk_bpf_dev_reload(struct ublk_bpf_dev *dev, const struct ublk_bpf_file *fi
 		return ublk_bpf_dev_fail(dev, -EOPNOTSUPP,
 			"a %s device has nothing to reload; delete it and add it again",
 			dev->target->name);
+	if (file && dev->target->options & UBLK_BPF_OPT_WHOLE)
+		return ublk_bpf_dev_fail(dev, -EOPNOTSUPP,
+			"a %s device keeps its file; delete it and add it again", dev->target->name);
 	ret = ublk_bpf_get_params(dev->ctrl, dev->info.dev_id, &now);
 	if (ret < 0)
 		return ublk_bpf_dev_fail(dev, ret, "the driver does not tell its size: %s",
 					 strerror(-ret));
 	/* a file that was recovered may have smaller blocks than the disk */
-	ret = file ? replace_backing(dev, file, 1U << now.basic.logical_bs_shift) :
-		     measure_again(dev);
+	if (file)
+		ret = replace_backing(dev, file, 1U << now.basic.logical_bs_shift);
+	else
+		ret = dev->target->options & UBLK_BPF_OPT_WHOLE ? 0 : measure_again(dev);
 	if (ret)
 		return ret;
 	ret = dev->target->reload(dev);
@@ -152,5 +157,7 @@ int ublk_bpf_dev_reload(struct ublk_bpf_dev *dev, const struct ublk_bpf_file *fi
 		ret = tell_size(dev);
 	if (!ret && file)
 		ret = drop_cache(dev);
+	if (!ret)
+		forget_trouble(dev);
 	return ret && file ? 1 : ret;
 }

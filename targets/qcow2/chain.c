@@ -241,6 +241,35 @@ struct qcow2_blk *qcow2_chain_blk(struct qcow2_chain *chain)
 	return chain->is_raw ? &chain->file.blk : &chain->blk;
 }
 
+/* FNV-1a of 64 bits, a word at a time. */
+static __u64 mix(__u64 hash, __u64 word)
+{
+	return (hash ^ word) * 0x100000001b3ULL;
+}
+
+static __u64 identity(__u64 hash, int fd)
+{
+	struct stat stat;
+
+	if (fd < 0 || fstat(fd, &stat))
+		return hash;
+	if (S_ISBLK(stat.st_mode))
+		return mix(hash, stat.st_rdev);
+	hash = mix(mix(mix(hash, stat.st_dev), stat.st_ino), stat.st_size);
+	return mix(mix(hash, stat.st_mtim.tv_sec), stat.st_mtim.tv_nsec);
+}
+
+__u64 qcow2_chain_identity(const struct qcow2_chain *chain)
+{
+	__u64 hash = 0xcbf29ce484222325ULL;
+
+	if (!chain)
+		return 0;
+	for (; chain; chain = chain->next)
+		hash = identity(identity(hash, chain->fd), chain->data_fd);
+	return hash ?: 1;
+}
+
 void qcow2_chain_close(struct qcow2_chain *chain)
 {
 	struct qcow2_chain *next;

@@ -55,6 +55,12 @@ int qcow2_chain_open(struct qcow2_chain **chain, int fd, const char *path, struc
 /* The first of them, as a disk that can be read; NULL for no chain. */
 struct qcow2_blk *qcow2_chain_blk(struct qcow2_chain *chain);
 
+/*
+ * Which files these are, and when the regular ones among them have changed last, as a number:
+ * the same as long as nothing of that changes. 0: none.
+ */
+__u64 qcow2_chain_identity(const struct qcow2_chain *chain);
+
 void qcow2_chain_close(struct qcow2_chain *chain);
 
 #endif

@@ -72,6 +72,14 @@ static int write_l1(struct qcow2_tables *tables)
 	return 0;
 }
 
+/* Wait until nobody uses table @nr, which is in no index. Return: nobody does. */
+static bool wait_for_users(const struct qcow2_tables *tables, __u32 nr, unsigned int *waits)
+{
+	while (users_of(tables, nr) && (*waits)++ < MAX_WAITS)
+		usleep(WAIT_US);
+	return !users_of(tables, nr);
+}
+
 /* Is there, or was there since a loss was noted, a moment when no program could use it? */
 static bool is_unused(const struct qcow2_tables *tables, const struct qcow2_loss *loss)
 {
@@ -150,17 +158,19 @@ static void drain(struct qcow2_tables *tables)
 
 	for (i = 0; i < tables->nr_losses; i++) {
 		struct qcow2_loss *loss = &tables->losses[i];
-		__u32 nr = loss->table, l1, users = 0;
+		__u32 nr = loss->table, *index;
+		bool unused = true;
 
 		if (nr != NO_TABLE && !is_hidden(tables, nr)) {
-			l1 = tables->tables[nr].l1;
-			__atomic_store_n(&tables->memory.index[l1], 0, __ATOMIC_SEQ_CST);
-			while ((users = users_of(tables, nr)) && waits++ < MAX_WAITS)
-				usleep(WAIT_US);
-			__atomic_store_n(&tables->memory.index[l1], nr + 1, __ATOMIC_SEQ_CST);
+			index = &tables->memory.index[tables->tables[nr].l1];
+			__atomic_store_n(index, 0, __ATOMIC_SEQ_CST);
+			unused = wait_for_users(tables, nr, &waits);
+			__atomic_store_n(index, nr + 1, __ATOMIC_SEQ_CST);
 		}
-		if (users)
+		if (!unused) {
+			tables->leaks += loss->nr;
 			continue;
+		}
 		loss->table = NO_TABLE;
 		tables->losses[left++] = *loss;
 	}
@@ -192,4 +202,32 @@ int qcow2_tables_lose(struct qcow2_tables *tables, const struct qcow2_table *tab
 		.cluster = cluster, .nr = nr, .table = of,
 	};
 	return 0;
+}
+
+int qcow2_tables_forget(struct qcow2_tables *tables)
+{
+	__u32 nr, seen = tables->memory.nr - QCOW2_HIDDEN_TABLES;
+	unsigned int waits = 0;
+	bool unused = true;
+
+	for (nr = 0; nr < seen; nr++)
+		if (tables->tables[nr].l1 != NO_L1)
+			__atomic_store_n(&tables->memory.index[tables->tables[nr].l1], 0, __ATOMIC_SEQ_CST);
+	for (nr = 0; unused && nr < seen; nr++)
+		unused = wait_for_users(tables, nr, &waits);
+	for (nr = 0; nr < tables->memory.nr; nr++) {
+		struct qcow2_table *table = &tables->tables[nr];
+
+		if (table->l1 == NO_L1)
+			continue;
+		if (!unused) {
+			if (nr < seen)
+				__atomic_store_n(&tables->memory.index[table->l1], nr + 1, __ATOMIC_SEQ_CST);
+			continue;
+		}
+		__atomic_store_n(&tables->memory.owners[nr].l1, 0, __ATOMIC_RELEASE);
+		table->l1 = NO_L1;
+		tables->evictions++;
+	}
+	return unused ? 0 : -EBUSY;
 }

@@ -22,7 +22,7 @@ static int check_files(const struct qcow2_layout *layout, const struct qcow2_blk
 	return -EINVAL;
 }
 
-static void free_image(struct qcow2_image *image)
+void qcow2_image_drop(struct qcow2_image *image)
 {
 	qcow2_bitmaps_free(&image->bitmaps);
 	qcow2_tables_close(&image->tables);
@@ -83,7 +83,7 @@ int qcow2_image_open(struct qcow2_image *image, struct qcow2_blk *blk, struct qc
 	if (!ret && image->tables.mapped)	/* who changed it before has died */
 		ret = qcow2_image_begin(image);
 	if (ret)
-		free_image(image);
+		qcow2_image_drop(image);
 	return ret;
 }
 
@@ -148,7 +148,7 @@ int qcow2_image_close(struct qcow2_image *image)
 {
 	int ret = image->begun ? finish(image) : 0;
 
-	free_image(image);
+	qcow2_image_drop(image);
 	return ret;
 }
 

@@ -83,6 +83,9 @@ const char *qcow2_image_corrupt(const struct qcow2_image *image);
  */
 int qcow2_image_close(struct qcow2_image *image);
 
+/* Let go of it, and write nothing: it is somebody else's by now. */
+void qcow2_image_drop(struct qcow2_image *image);
+
 /*
  * Read, write or zero a part of the disk that lies within it. @unmap: it need not keep its
  * place. Return: 0, -EIO what the metadata says cannot be, -ENOSPC, -EROFS it was opened so, or

@@ -74,17 +74,16 @@ static int kind_at(const struct qcow2_image *image, const struct part *part, __u
 static int read_compressed(struct qcow2_image *image, const struct qcow2_cluster *cluster,
 			   void *to, __u32 from, __u32 bytes)
 {
-	size_t size = qcow2_cluster_size(&image->layout);
-	__u8 *all = image->compressed + size + QCOW2_SECTOR;
+	size_t size = qcow2_cluster_size(&image->layout), nr = size + QCOW2_SECTOR;
+	__u8 *all = image->compressed + nr;
 	int ret;
 
 	/* it takes no more than a cluster and the rest of a sector, whatever it says */
-	if (cluster->bytes > size + QCOW2_SECTOR)
-		return -EIO;
-	ret = image->blk->read(image->blk, image->compressed, cluster->offset, cluster->bytes);
+	if (nr > cluster->bytes)
+		nr = cluster->bytes;
+	ret = image->blk->read(image->blk, image->compressed, cluster->offset, nr);
 	if (!ret)
-		ret = qcow2_decompress(image->layout.compression, all, size, image->compressed,
-				       cluster->bytes);
+		ret = qcow2_decompress(image->layout.compression, all, size, image->compressed, nr);
 	if (!ret)
 		memcpy(to, all + from, bytes);
 	return ret;

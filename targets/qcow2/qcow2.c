@@ -7,31 +7,22 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
-#include <bpf/bpf.h>
-#include <bpf/libbpf.h>
 #include "ublk_bpf.h"
 #include "chain.h"
 #include "file.h"
 #include "image.h"
 #include "lock.h"
+#include "maps.h"
 #include "qcow2.h"
 #include "qcow2.skel.h"
+#include "why.h"
 
 #define DEFAULT_CACHE	(32U << 20)
 #define MAX_CACHE	(16ULL << 30)
 #define MAX_CLEAR_BYTES	(1U << 30)
 #define WAIT_US		20
 #define MAX_WAITS	50000
-
-/* Memory that the program sees, or that only we have; @bytes 0: none. */
-struct shared_map {
-	void *at;
-	size_t bytes;
-};
-
-enum { MAP_INDEX, MAP_USERS, MAP_TAGS, MAP_OWNERS, MAP_WORDS, MAP_SHARED_DATA, NR_MAPS };
 
 struct device {
 	struct qcow2_bpf *skel;
@@ -40,16 +31,12 @@ struct device {
 	struct qcow2_layout layout;
 	__u64 cache;		/* bytes */
 	__u64 limit;		/* where whole clusters end on a block device */
-	struct qcow2_memory memory;
-	struct shared_map maps[NR_MAPS];
+	struct qcow2_maps maps;
 	struct qcow2_geometry geometry;
-	__u32 *tags;
 	bool *given;		/* by tag: by this server, once at least */
-	struct qcow2_shared *shared;
 	unsigned int depth;
 	pthread_mutex_t lock;	/* of all below */
-	struct qcow2_image image;
-	bool is_open;
+	struct qcow2_image *image;
 };
 
 static struct device *device_of(const struct ublk_bpf_dev *dev)
@@ -227,65 +214,18 @@ static int qcow2_init(struct ublk_bpf_dev *dev, const struct ublk_bpf_args *args
 	return ret ?: describe(dev, device);
 }
 
-/* L2 tables that are kept in memory. */
-static __u32 nr_tables(const struct device *device)
-{
-	__u64 nr = device->cache >> device->layout.cluster_bits, l1 = device->layout.l1.bytes / 8;
-
-	if (nr > l1 + QCOW2_HIDDEN_TABLES)
-		nr = l1 + QCOW2_HIDDEN_TABLES;
-	return nr < QCOW2_MIN_TABLES ? QCOW2_MIN_TABLES : nr;
-}
-
-/* Bytes of each of the maps, with a program or without. */
-static size_t map_bytes(const struct ublk_bpf_dev *dev, const struct device *device, unsigned int map)
-{
-	__u64 tags = (__u64)ublk_bpf_dev_nr_queues(dev) * ublk_bpf_dev_depth(dev);
-
-	switch (map) {
-	case MAP_INDEX:
-		return (device->layout.l1.bytes / 8 + 1) / 2 * sizeof(__u64);
-	case MAP_USERS:
-		return (nr_tables(device) + 1) / 2 * sizeof(__u64);
-	case MAP_TAGS:
-		return (tags + 1) / 2 * sizeof(__u64);
-	case MAP_OWNERS:
-		return nr_tables(device) * sizeof(struct qcow2_owner);
-	case MAP_WORDS:
-		return (size_t)nr_tables(device) << device->layout.cluster_bits;
-	default:
-		return sizeof(struct qcow2_shared);
-	}
-}
-
-static const char *const map_names[NR_MAPS] = {
-	[MAP_INDEX]	  = "qcow2_index",
-	[MAP_USERS]	  = "qcow2_users",
-	[MAP_TAGS]	  = "qcow2_tags",
-	[MAP_OWNERS]	  = "qcow2_owners",
-	[MAP_WORDS]	  = "qcow2_words",
-	[MAP_SHARED_DATA] = ".data.qcow2",
-};
-
 static int qcow2_open_program(struct ublk_bpf_dev *dev, struct bpf_object **obj)
 {
 	struct device *device = device_of(dev);
 	struct qcow2_bpf *skel = qcow2_bpf__open();
-	struct bpf_map *map;
-	unsigned int i;
-	int ret = 0;
 
 	if (!skel)
 		return -errno;
 	device->skel = skel;
 	skel->rodata->geometry = device->geometry;
 	skel->rodata->qcow2_depth = ublk_bpf_dev_depth(dev);
-	for (i = 0; !ret && i < MAP_SHARED_DATA; i++) {
-		map = bpf_object__find_map_by_name(skel->obj, map_names[i]);
-		ret = bpf_map__set_max_entries(map, map_bytes(dev, device, i) / sizeof(__u64));
-	}
 	*obj = skel->obj;
-	return ret;
+	return qcow2_maps_resize(skel->obj, dev, &device->layout, device->cache);
 }
 
 static void qcow2_close_program(struct ublk_bpf_dev *dev)
@@ -298,82 +238,71 @@ static void qcow2_close_program(struct ublk_bpf_dev *dev)
 		device->skel = NULL;
 }
 
-/* The memory of one of the program's maps, or, without a program, as much of our own. */
-static int map_memory(struct ublk_bpf_dev *dev, struct device *device, unsigned int nr)
-{
-	struct shared_map *map = &device->maps[nr];
-	int flags = MAP_SHARED, fd = -1;
-
-	map->bytes = map_bytes(dev, device, nr);
-	if (ublk_bpf_dev_args(dev)->server) {
-		flags |= MAP_ANONYMOUS;
-	} else {
-		fd = ublk_bpf_map_open(ublk_bpf_dev_id(dev), map_names[nr]);
-		if (fd < 0)
-			return ublk_bpf_dev_fail(dev, fd, "its map %s is not there: %s", map_names[nr],
-						 strerror(-fd));
-	}
-	map->at = mmap(NULL, map->bytes, PROT_READ | PROT_WRITE, flags, fd, 0);
-	if (fd >= 0)
-		close(fd);
-	if (map->at != MAP_FAILED)
-		return 0;
-	map->bytes = 0;
-	return ublk_bpf_dev_fail(dev, -errno, "no memory for its map %s: %s", map_names[nr],
-				 strerror(errno));
-}
-
 /* What the program may know of the image, after something was done to it. */
 static void tell_program(struct device *device)
 {
 	/* in a data file a cluster has its own place, whether that is there yet or not */
 	__u64 end = device->geometry.own_data ? QCOW2_MAX_OFFSET :
-		    device->image.guard.end << device->layout.cluster_bits;
-	bool corrupt = qcow2_image_corrupt(&device->image);
+		    device->image->guard.end << device->layout.cluster_bits;
+	bool stopped = qcow2_image_corrupt(device->image) || device->image->tables.failed ||
+		       device->image->refs.failed;
 
 	if (end > device->limit)
 		end = device->limit;
-	__atomic_store_n(&device->shared->end, end, __ATOMIC_RELEASE);
-	__atomic_store_n(&device->shared->dirty, device->image.tables.mapped ||
-			 device->image.tables.failed || device->image.refs.failed || corrupt,
+	__atomic_store_n(&device->maps.shared->end, end, __ATOMIC_RELEASE);
+	__atomic_store_n(&device->maps.shared->dirty, device->image->tables.mapped || stopped,
 			 __ATOMIC_SEQ_CST);
-	__atomic_store_n(&device->shared->writes, device->image.begun && !corrupt, __ATOMIC_SEQ_CST);
-	device->shared->fills = device->image.tables.loads;
-	device->shared->evictions = device->image.tables.evictions;
-	device->shared->allocations = device->image.refs.allocations;
+	__atomic_store_n(&device->maps.shared->writes, device->image->begun && !stopped, __ATOMIC_SEQ_CST);
+	device->maps.shared->fills = device->image->tables.loads;
+	device->maps.shared->evictions = device->image->tables.evictions;
+	device->maps.shared->allocations = device->image->refs.allocations;
+	device->maps.shared->leaks = device->image->tables.leaks;
+}
+
+/* Open what is in the device's files, after @layout, in memory that the program sees. */
+static int open_image(struct ublk_bpf_dev *dev, struct device *device, const struct qcow2_layout *layout,
+		      struct qcow2_image *image, struct qcow2_why *why)
+{
+	if (!qcow2_maps_suffice(&device->maps, layout))
+		return refuse(why, -EFBIG,
+			      "its disk has grown by more than a device in use has room for; delete it and add it again");
+	return qcow2_image_open(image, &device->file.blk, device->data.bounce ? &device->data.blk : NULL,
+				qcow2_chain_blk(device->chain), layout, &device->maps.memory,
+				ublk_bpf_dev_args(dev)->read_only, why);
+}
+
+/* What the image lies over is locked by its server only: while there is none it may change. */
+static int check_below(struct ublk_bpf_dev *dev, struct device *device)
+{
+	__u64 *was = &device->maps.shared->below, now = qcow2_chain_identity(device->chain);
+
+	if (*was && *was != now)
+		return ublk_bpf_dev_fail(dev, -ESTALE,
+			"what it lies over is not what it was when its server died, and may read otherwise; delete the device and add it again");
+	*was = now;
+	return 0;
 }
 
 static int qcow2_prepare(struct ublk_bpf_dev *dev)
 {
 	struct device *device = device_of(dev);
+	int ret = qcow2_maps_open(&device->maps, dev, &device->layout, device->cache);
+	struct qcow2_image *image;
 	struct qcow2_why why = {};
-	unsigned int i;
-	int ret = 0;
 
-	for (i = 0; !ret && i < NR_MAPS; i++)
-		ret = map_memory(dev, device, i);
+	if (!ret)
+		ret = check_below(dev, device);
 	if (ret)
 		return ret;
-	device->memory = (struct qcow2_memory){
-		.index	= device->maps[MAP_INDEX].at,
-		.users	= device->maps[MAP_USERS].at,
-		.bytes	= device->maps[MAP_WORDS].at,
-		.owners	= device->maps[MAP_OWNERS].at,
-		.nr	= nr_tables(device),
-	};
-	device->tags = device->maps[MAP_TAGS].at;
-	device->shared = device->maps[MAP_SHARED_DATA].at;
 	device->depth = ublk_bpf_dev_depth(dev);
 	device->given = calloc(ublk_bpf_dev_nr_queues(dev) * device->depth, sizeof(*device->given));
-	if (!device->given)
-		return -ENOMEM;
-	ret = qcow2_image_open(&device->image, &device->file.blk,
-			       device->data.bounce ? &device->data.blk : NULL,
-			       qcow2_chain_blk(device->chain), &device->layout, &device->memory,
-			       ublk_bpf_dev_args(dev)->read_only, &why);
-	if (ret)
+	image = calloc(1, sizeof(*image));
+	ret = device->given && image ? open_image(dev, device, &device->layout, image, &why) : -ENOMEM;
+	if (ret) {
+		free(image);
 		return fail_why(dev, ret, &why);
-	device->is_open = true;
+	}
+	device->image = image;
 	tell_program(device);
 	return 0;
 }
@@ -390,24 +319,24 @@ static bool give_back(struct device *device, const struct ublksrv_io_desc *iod, 
 	bool write = ublksrv_get_op(iod) == UBLK_IO_OP_WRITE;
 	struct qcow2_table *table;
 
-	if (iod->op_flags & UBLK_IO_F_FUA || (write && qcow2_image_begin(&device->image)) ||
-	    qcow2_tables_get(&device->image.tables, l1, &table) || !table ||
-	    device->memory.index[l1] != table->nr + 1)
+	if (iod->op_flags & UBLK_IO_F_FUA || (write && qcow2_image_begin(device->image)) ||
+	    qcow2_tables_get(&device->image->tables, l1, &table) || !table ||
+	    device->maps.memory.index[l1] != table->nr + 1)
 		return false;
 	for (size = qcow2_cluster_size(&device->layout); pos < end; pos += bytes) {
 		bytes = size - (pos & (size - 1));
 		if (bytes > end - pos)
 			bytes = end - pos;
-		entry = qcow2_table_entry(&device->image.tables, table,
+		entry = qcow2_table_entry(&device->image->tables, table,
 					  qcow2_map_word(geometry, pos) / geometry->entry_words, &bitmap);
-		if (qcow2_map_place(geometry, device->shared->end, entry, bitmap, pos, bytes,
+		if (qcow2_map_place(geometry, device->maps.shared->end, entry, bitmap, pos, bytes,
 				    write) == ~0ULL)
 			return false;
 	}
 	tell_program(device);
-	__atomic_fetch_add(&device->memory.users[table->nr], 1, __ATOMIC_SEQ_CST);
+	__atomic_fetch_add(&device->maps.memory.users[table->nr], 1, __ATOMIC_SEQ_CST);
 	__atomic_store_n(tag, (table->nr + 1) | QCOW2_GIVEN, __ATOMIC_SEQ_CST);
-	device->given[tag - device->tags] = true;
+	device->given[tag - device->maps.tags] = true;
 	return true;
 }
 
@@ -423,7 +352,7 @@ static void wait_for_given(struct ublk_bpf_dev *dev, struct device *device)
 
 	for (i = 0; i < nr; i++)
 		while (device->given[i] && waits++ < MAX_WAITS &&
-		       __atomic_load_n(&device->tags[i], __ATOMIC_SEQ_CST) & QCOW2_GIVEN)
+		       __atomic_load_n(&device->maps.tags[i], __ATOMIC_SEQ_CST) & QCOW2_GIVEN)
 			usleep(WAIT_US);
 }
 
@@ -436,7 +365,7 @@ static bool take_tag(struct device *device, __u32 *tag)
 	__u32 was = __atomic_exchange_n(tag, 0, __ATOMIC_SEQ_CST);
 
 	if (was && was != QCOW2_WANTED)
-		__atomic_fetch_sub(&device->memory.users[(was & ~QCOW2_GIVEN) - 1], 1, __ATOMIC_SEQ_CST);
+		__atomic_fetch_sub(&device->maps.memory.users[(was & ~QCOW2_GIVEN) - 1], 1, __ATOMIC_SEQ_CST);
 	return was == QCOW2_WANTED;
 }
 
@@ -452,7 +381,7 @@ static int discard(struct device *device, __u64 pos, __u64 bytes)
 		return 0;
 	if (end == device->layout.size)
 		to = end;
-	return from < to ? qcow2_image_zero(&device->image, from, to - from, true) : 0;
+	return from < to ? qcow2_image_zero(device->image, from, to - from, true) : 0;
 }
 
 static int serve(struct ublk_bpf_dev *dev, struct device *device,
@@ -465,22 +394,22 @@ static int serve(struct ublk_bpf_dev *dev, struct device *device,
 
 	if (op != UBLK_IO_OP_READ && op != UBLK_IO_OP_FLUSH) {
 		/* before a program can write by what changes now, and a flush come for that */
-		__atomic_store_n(&device->shared->dirty, 1, __ATOMIC_SEQ_CST);
+		__atomic_store_n(&device->maps.shared->dirty, 1, __ATOMIC_SEQ_CST);
 		wait_for_given(dev, device);
 	}
 	switch (op) {
 	case UBLK_IO_OP_READ:
-		return qcow2_image_read(&device->image, buf, pos, bytes);
+		return qcow2_image_read(device->image, buf, pos, bytes);
 	case UBLK_IO_OP_WRITE:
-		ret = qcow2_image_write(&device->image, buf, pos, bytes);
+		ret = qcow2_image_write(device->image, buf, pos, bytes);
 		break;
 	case UBLK_IO_OP_FLUSH:
-		return qcow2_image_flush(&device->image);
+		return qcow2_image_flush(device->image);
 	case UBLK_IO_OP_DISCARD:
 		ret = discard(device, pos, bytes);
 		break;
 	case UBLK_IO_OP_WRITE_ZEROES:
-		ret = qcow2_image_zero(&device->image, pos, bytes,
+		ret = qcow2_image_zero(device->image, pos, bytes,
 				       !(iod->op_flags & UBLK_IO_F_NOUNMAP));
 		break;
 	default:
@@ -488,18 +417,20 @@ static int serve(struct ublk_bpf_dev *dev, struct device *device,
 	}
 	/* without a program there is no memory that outlives us */
 	if (!ret && (iod->op_flags & UBLK_IO_F_FUA || (args->server && args->recover)))
-		ret = qcow2_image_flush(&device->image);
+		ret = qcow2_image_flush(device->image);
 	return ret;
 }
 
 /* What the device has ceased to do, and why. */
 static void tell_user(struct ublk_bpf_dev *dev, const struct device *device)
 {
-	const char *corrupt = qcow2_image_corrupt(&device->image);
-	int failed = device->image.tables.failed ?: device->image.refs.failed;
+	const char *corrupt = qcow2_image_corrupt(device->image);
+	int failed = device->image->tables.failed ?: device->image->refs.failed;
 
 	if (corrupt)
 		ublk_bpf_dev_warn(dev, "writes fail: %s", corrupt);
+	else if (failed == -ESTALE)
+		ublk_bpf_dev_warn(dev, "writes fail, since its image was changed by somebody else");
 	else if (failed)
 		ublk_bpf_dev_warn(dev,
 			"writes fail, since a flush has failed (%s): what was written after the last one that did not may be lost; delete it and run qemu-img check",
@@ -510,13 +441,13 @@ static int qcow2_handle_io(struct ublk_bpf_dev *dev, unsigned int queue, unsigne
 			   const struct ublksrv_io_desc *iod, void *buf)
 {
 	struct device *device = device_of(dev);
-	__u32 *tag = &device->tags[queue * device->depth + nr];
+	__u32 *tag = &device->maps.tags[queue * device->depth + nr];
 	unsigned int op = ublksrv_get_op(iod);
 	bool wanted = take_tag(device, tag);
 	int ret;
 
 	pthread_mutex_lock(&device->lock);
-	device->shared->misses += op == UBLK_IO_OP_READ || op == UBLK_IO_OP_WRITE;
+	device->maps.shared->misses += op == UBLK_IO_OP_READ || op == UBLK_IO_OP_WRITE;
 	if (wanted && (op == UBLK_IO_OP_READ || op == UBLK_IO_OP_WRITE) &&
 	    give_back(device, iod, tag)) {
 		ret = -EAGAIN;
@@ -529,6 +460,95 @@ static int qcow2_handle_io(struct ublk_bpf_dev *dev, unsigned int queue, unsigne
 	return ret ?: (int)(iod->nr_sectors << 9);
 }
 
+static bool is_same_extent(const struct qcow2_extent *was, const struct qcow2_extent *now)
+{
+	return was->offset == now->offset && was->bytes == now->bytes;
+}
+
+/* Does a header say what @was did? */
+static bool is_unchanged(const struct qcow2_layout *was, const struct qcow2_layout *now)
+{
+	return was->version == now->version && was->size == now->size &&
+	       is_same_extent(&was->l1, &now->l1) && is_same_extent(&was->reftable, &now->reftable) &&
+	       is_same_extent(&was->bitmaps, &now->bitmaps) && is_same_extent(&was->backing, &now->backing) &&
+	       was->nr_snapshots == now->nr_snapshots && was->snapshots_offset == now->snapshots_offset &&
+	       was->incompatible == now->incompatible && was->compatible == now->compatible &&
+	       was->autoclear == now->autoclear;
+}
+
+/* Can a device go on with what its image has become? */
+static int check_change(const struct qcow2_image *image, const struct qcow2_layout *now,
+			struct qcow2_why *why)
+{
+	const struct qcow2_layout *was = &image->layout;
+	__u64 kind = QCOW2_INCOMPAT_DATA_FILE | QCOW2_INCOMPAT_COMPRESSION | QCOW2_INCOMPAT_SUBCLUSTERS;
+
+	if (image->tables.mapped)
+		return refuse(why, -EBUSY,
+			      "it was changed while not all that was written was in it, which may be lost; delete the device and run qemu-img check");
+	if (was->version != now->version || was->cluster_bits != now->cluster_bits ||
+	    was->refcount_order != now->refcount_order || (was->incompatible ^ now->incompatible) & kind ||
+	    (was->autoclear ^ now->autoclear) & QCOW2_AUTOCLEAR_RAW_DATA ||
+	    !was->backing.bytes != !now->backing.bytes)
+		return refuse(why, -EINVAL,
+			      "it has become an image of another kind; delete the device and add it again");
+	if (now->size < was->size)
+		return refuse(why, -EINVAL,
+			      "its disk has become smaller, %llu bytes; delete the device and add it again",
+			      now->size);
+	return 0;
+}
+
+/* Somebody else has changed the image: go on with it as @layout says it is. */
+static int take_over(struct ublk_bpf_dev *dev, struct device *device, const struct qcow2_layout *layout,
+		     struct qcow2_why *why)
+{
+	struct qcow2_image *image = calloc(1, sizeof(*image));
+	int ret = image ? check_change(device->image, layout, why) : -ENOMEM;
+
+	/* what is written by the old one's tables would harm it */
+	device->image->tables.failed = -ESTALE;
+	tell_program(device);
+	if (!ret) {
+		wait_for_given(dev, device);
+		ret = qcow2_tables_forget(&device->image->tables);
+		if (ret)
+			refuse(why, ret, "I/O that uses its tables does not end; try again");
+	}
+	if (!ret)
+		ret = open_image(dev, device, layout, image, why);
+	if (ret) {
+		free(image);
+		return ret;
+	}
+	qcow2_image_drop(device->image);
+	free(device->image);
+	device->image = image;
+	device->layout = *layout;
+	return 0;
+}
+
+/* A larger disk, made by somebody who was allowed to: see the manual. */
+static int qcow2_reload(struct ublk_bpf_dev *dev)
+{
+	struct device *device = device_of(dev);
+	struct qcow2_layout layout;
+	struct qcow2_why why = {};
+	int ret;
+
+	pthread_mutex_lock(&device->lock);
+	ret = qcow2_read_header(&device->file.blk, &layout, &why);
+	if (!ret && !is_unchanged(&device->image->layout, &layout))
+		ret = take_over(dev, device, &layout, &why);
+	if (ret)
+		fail_why(dev, ret, &why);
+	else
+		ret = describe(dev, device);
+	tell_program(device);
+	pthread_mutex_unlock(&device->lock);
+	return ret;
+}
+
 static int qcow2_counters(unsigned int dev_id, struct ublk_bpf_counter *counters, unsigned int max)
 {
 	static const struct { const char *name; size_t offset; } all[] = {
@@ -536,16 +556,12 @@ static int qcow2_counters(unsigned int dev_id, struct ublk_bpf_counter *counters
 		{ "fills", offsetof(struct qcow2_shared, fills) },
 		{ "evictions", offsetof(struct qcow2_shared, evictions) },
 		{ "allocations", offsetof(struct qcow2_shared, allocations) },
+		{ "leaks", offsetof(struct qcow2_shared, leaks) },
 	};
-	int fd = ublk_bpf_map_open(dev_id, map_names[MAP_SHARED_DATA]), ret;
 	struct qcow2_shared shared;
+	int ret = qcow2_maps_read_shared(dev_id, &shared);
 	unsigned int i;
-	__u32 key = 0;
 
-	if (fd < 0)
-		return fd;
-	ret = bpf_map_lookup_elem(fd, &key, &shared);
-	close(fd);
 	for (i = 0; !ret && i < max && i < sizeof(all) / sizeof(all[0]); i++)
 		counters[i] = (struct ublk_bpf_counter){
 			all[i].name, *(const __u64 *)((const char *)&shared + all[i].offset)
@@ -556,18 +572,16 @@ static int qcow2_counters(unsigned int dev_id, struct ublk_bpf_counter *counters
 static void qcow2_deinit(struct ublk_bpf_dev *dev)
 {
 	struct device *device = device_of(dev);
-	unsigned int i;
 	int ret;
 
 	if (!device)
 		return;
-	ret = device->is_open ? qcow2_image_close(&device->image) : 0;
+	ret = device->image ? qcow2_image_close(device->image) : 0;
 	if (ret)
 		ublk_bpf_dev_warn(dev, "its image could not be closed: %s; what was not flushed may be lost, run qemu-img check",
 				  strerror(-ret));
-	for (i = 0; i < NR_MAPS; i++)
-		if (device->maps[i].bytes)
-			munmap(device->maps[i].at, device->maps[i].bytes);
+	free(device->image);
+	qcow2_maps_close(&device->maps);
 	free(device->given);
 	qcow2_chain_close(device->chain);
 	qcow2_file_free(&device->file);
@@ -596,6 +610,7 @@ const struct ublk_bpf_target target_qcow2 = {
 	.close_program	= qcow2_close_program,
 	.prepare	= qcow2_prepare,
 	.handle_io	= qcow2_handle_io,
+	.reload		= qcow2_reload,
 	.counters	= qcow2_counters,
 	.deinit		= qcow2_deinit,
 };

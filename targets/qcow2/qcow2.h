@@ -49,6 +49,8 @@ struct qcow2_geometry {
  * @fills:	tables that were read
  * @evictions:	tables that have left memory
  * @allocations: clusters
+ * @leaks:	clusters that are not needed any more, and will not be used again
+ * @below:	what the image lies over, see qcow2_chain_identity(); no program needs it
  */
 struct qcow2_shared {
 	__u64 end;
@@ -58,6 +60,8 @@ struct qcow2_shared {
 	__u64 fills;
 	__u64 evictions;
 	__u64 allocations;
+	__u64 leaks;
+	__u64 below;
 };
 
 /* Of an entry's first word, in the machine's order: see format.h, which no program can include. */

@@ -123,6 +123,7 @@ struct qcow2_loss {
  * @failed:	the error of a flush: what is in the file is not known, nothing more is written
  * @loads:	tables that were read
  * @evictions:	tables that left memory
+ * @leaks:	clusters that were not given back, since somebody did not stop using them
  */
 struct qcow2_tables {
 	struct qcow2_blk *blk;
@@ -142,6 +143,7 @@ struct qcow2_tables {
 	int failed;
 	__u64 loads;
 	__u64 evictions;
+	__u64 leaks;
 };
 
 /**
@@ -174,6 +176,12 @@ int qcow2_tables_open(struct qcow2_tables *tables, struct qcow2_blk *blk, struct
  * Return: 0, -ENOMEM, or as the blk.
  */
 int qcow2_tables_adopt(struct qcow2_tables *tables, struct qcow2_why *why);
+
+/*
+ * All tables leave memory; what of them is not in the file is forgotten. Return: 0, -EBUSY some
+ * did not cease to be used, and all are there still.
+ */
+int qcow2_tables_forget(struct qcow2_tables *tables);
 
 /* Nothing is written. */
 void qcow2_tables_close(struct qcow2_tables *tables);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Who serves an image is killed at any moment, and the next one goes on with the tables that
- * are in memory: all that was said to be done is there. targets/qcow2/tables.c
+ * are in memory: all that was said to be done is there. targets/qcow2/adopt.c
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -255,6 +255,50 @@ static void change_that_was_under_way_is_made(void **state)
 	end();
 }
 
+/* For somebody else's image, in the same memory. */
+static void tables_leave_memory_all_or_none(void **state)
+{
+	static const struct shape one = { 3, 9, 4 };
+	__u32 i, there = 0;
+
+	file_seeded();
+	begin(&one);
+	open_left();
+	for (i = 0; i < 100; i++)
+		operate();
+	assert_int_equal(qcow2_image_flush(&image), 0);
+	for (i = 0; i < SECTORS; i++)
+		there += !!left->index[i];
+	assert_true(there > 1);
+
+	left->users[left->index[0] ? left->index[0] - 1 : 0] = 1;
+	assert_int_equal(qcow2_tables_forget(&image.tables), -EBUSY);
+	for (i = 0; i < SECTORS; i++)
+		there -= !!left->index[i];
+	assert_int_equal(there, 0);
+	for (i = 0; i < 100; i++)
+		operate();
+	disk_is_the_model();
+	assert_int_equal(qcow2_image_flush(&image), 0);
+
+	memset(left->users, 0, sizeof(left->users));
+	assert_int_equal(qcow2_tables_forget(&image.tables), 0);
+	for (i = 0; i < SECTORS; i++)
+		assert_int_equal(left->index[i], 0);
+	for (i = 0; i < TABLES; i++)
+		assert_int_equal(left->owners[i].l1, 0);
+	disk_is_the_model();		/* they come again */
+	assert_int_equal(qcow2_tables_forget(&image.tables), 0);
+	memory = (struct qcow2_memory){};
+	forget_image();
+	open_left();
+	disk_is_the_model();
+	assert_int_equal(qcow2_image_close(&image), 0);
+	get_file();
+	check(&file, true);
+	end();
+}
+
 static int map_left(void **state)
 {
 	left = mmap(NULL, sizeof(*left), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -266,6 +310,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(server_is_killed_at_any_moment),
 		cmocka_unit_test(change_that_was_under_way_is_made),
+		cmocka_unit_test(tables_leave_memory_all_or_none),
 	};
 
 	return cmocka_run_group_tests(tests, map_left, NULL);

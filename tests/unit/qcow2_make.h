@@ -118,12 +118,7 @@ static inline void close_image(void)
 /* Without a word to the file. */
 static inline void forget_image(void)
 {
-	qcow2_bitmaps_free(&image.bitmaps);
-	qcow2_tables_close(&image.tables);
-	qcow2_refs_close(&image.refs);
-	qcow2_guard_close(&image.guard);
-	free(image.compressed);
-	free(image.cluster);
+	qcow2_image_drop(&image);
 	free_memory();
 }
 

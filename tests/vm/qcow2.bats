@@ -197,7 +197,7 @@ verified() {
 	verified
 	[ "$(of rerun)" -ge 1 ]
 	is "$(of redirected)" "$(of rerun)"
-	has "$(ublk-bpf stats -n 0)" "^    [0-9]+ misses, 1 fills, 0 evictions, 0 allocations$"
+	has "$(ublk-bpf stats -n 0)" "^    [0-9]+ misses, 1 fills, 0 evictions, 0 allocations, 0 leaks$"
 	is "$(ublk-bpf stats -n 0 --json | jq -r '.[0] | .misses == .redirected')" true
 	clean
 }
@@ -260,4 +260,158 @@ served_again() { ublk-bpf recover -n 0; }
 	ublk-bpf del -n 0
 	has "$(qemu-img info image)" "corrupt: true"
 	refused "it is marked as corrupt; qemu-img check -r all may mend it"
+}
+
+# QEMU makes the disk $1 bytes long, as if nobody used the image.
+resized() {
+	qemu-img resize -q --image-opts driver=qcow2,file.driver=file,file.filename=image,file.locking=off "$1"
+}
+
+bytes() { blockdev --getsize64 /dev/ublkb0; }
+
+@test "image_that_has_grown_is_taken_over" {
+	local options
+	for options in "" -q2 --fallback; do
+		rm -f image
+		# both of its tables have to move
+		qemu-img create -q -f qcow2 -o cluster_size=512 image 1M
+		device --recover wait $options
+		ublk-bpf reload -n 0		# nothing has changed
+		dd if=/dev/urandom of=/dev/ublkb0 bs=64k count=16 oflag=direct status=none
+		verified --size=1M
+		sync /dev/ublkb0
+		# what is in place goes on meanwhile
+		fio --name=r --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=randread --bs=4k \
+			--size=1M --time_based --runtime=20 >fio.log 2>&1 3>&- &
+		resized 64M
+		ublk-bpf reload -n 0
+		is "$(bytes)" $((64 << 20))
+		kill $!
+		wait $! || true
+		has "$(cat fio.log)" "err= 0"
+		verified --size=64M
+		kill -KILL "$(jq .server_pid /run/ublk-bpf/0.json)"
+		soon served_again
+		compared bytes=64M ops=500
+	done
+}
+
+@test "image_that_somebody_else_has_changed_is_not_written" {
+	image cluster_size=4k
+	device
+	verified
+	# not all of it is in the file
+	resized 128M
+	run ublk-bpf reload -n 0
+	is "$status" 1
+	has "$output" "cannot reload device 0: it was changed while not all that was written was in it"
+	is "$(bytes)" $((64 << 20))
+	run dd if=/dev/zero of=/dev/ublkb0 bs=4k count=1 oflag=direct
+	[ "$status" -ne 0 ]
+	told() { has "$(ublk-bpf list -n 0)" "writes fail, since its image was changed by somebody else"; }
+	soon told
+	dd if=/dev/ublkb0 of=/dev/null bs=1M iflag=direct status=none
+	ublk-bpf del -n 0
+
+	for smaller in "" -r; do
+		image cluster_size=4k
+		device $smaller
+		sync /dev/ublkb0
+		qemu-img resize -q --shrink --image-opts driver=qcow2,file.driver=file,file.filename=image,file.locking=off 32M
+		run ublk-bpf reload -n 0
+		is "$status" 1
+		has "$output" "its disk has become smaller, 33554432 bytes"
+		# when it is as it should be, there is nothing to complain of
+		resized 96M
+		ublk-bpf reload -n 0
+		is "$(bytes)" $((96 << 20))
+		is "$(ublk-bpf list -n 0 --json | jq '.[0].trouble')" null
+		[ "$smaller" ] || verified --size=96M
+		clean
+	done
+	image cluster_size=4k
+	device
+	run ublk-bpf reload -n 0 -f image
+	is "$status" 1
+	has "$output" "a qcow2 device keeps its file; delete it and add it again"
+}
+
+# Device 0, with writes that are in memory, over an image that lies on a disk which stands still.
+stuck() {
+	null_blk slow 128
+	echo "0 $((128 << 11)) linear /dev/slow 0" | dmsetup create slow
+	mkfs.ext4 -q /dev/mapper/slow
+	mkdir -p /mnt/slow
+	mount /dev/mapper/slow /mnt/slow
+	qemu-img create -q -f qcow2 -o cluster_size=4k /mnt/slow/image 64M
+	ublk-bpf add qcow2 -n 0 -f /mnt/slow/image
+	dd if=/dev/urandom of=/dev/ublkb0 bs=64k count=16 oflag=direct status=none
+	settled /dev/ublkb0
+	dmsetup suspend --nolockfs --noflush slow
+}
+
+unstuck() {
+	dmsetup resume slow
+	soon has_ended
+	qemu-img check /mnt/slow/image
+	umount /mnt/slow
+	dmsetup remove slow
+	no_null_blk slow
+}
+
+has_ended() { ! kill -0 "$server" 2>/dev/null; }
+
+@test "deletion_tells_of_a_server_that_still_writes" {
+	stuck
+	server=$(jq .server_pid /run/ublk-bpf/0.json)
+	run ublk-bpf del -n 0
+	is "$status" 1
+	has "$output" "/dev/ublkb0 is deleted, but its server, process $server, still has to write what is behind it"
+	unstuck
+}
+
+@test "server_whose_image_lies_over_something_else_by_now_is_none" {
+	random base 5000000
+	qemu-img create -q -f qcow2 -b base -F raw image
+	for change in "touch -d 2020-01-01 base" "truncate -s 4M base" "cp base other && mv other base"; do
+		device --recover wait
+		kill -KILL "$(jq .server_pid /run/ublk-bpf/0.json)"
+		soon served_again
+		is "$(dd if=/dev/ublkb0 bs=1M iflag=direct status=none | md5sum)" "$(qemu-img convert -U -O raw image disk && md5sum <disk)"
+		kill -KILL "$(jq .server_pid /run/ublk-bpf/0.json)"
+		eval "$change"
+		run ublk-bpf recover -n 0
+		is "$status" 1
+		has "$output" "what it lies over is not what it was when its server died"
+		ublk-bpf del -n 0
+	done
+}
+
+# Bytes: of the server, which are in memory; and of its program's maps.
+resident() { awk '/^VmRSS/ { print $2 * 1024 }' "/proc/$(jq .server_pid /run/ublk-bpf/0.json)/status"; }
+
+mapped() {
+	local map
+	for map in /sys/fs/bpf/ublk-bpf/0/maps/*; do
+		bpftool -j map show pinned "$map"
+	done | jq -s 'map(.bytes_memlock) | add'
+}
+
+@test "large_image_takes_little_memory" {
+	local size
+	for size in 1T 16T; do
+		qemu-img create -q -f qcow2 image $size
+		device
+		seeded
+		# as many tables as there is room for, and more
+		fio --name=v --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=randwrite --bs=4k \
+			--iodepth=8 --size=$size --io_size=4M --norandommap --randseed="$SEED" \
+			--verify=crc32c --do_verify=1 --verify_fatal=1 --verify_state_save=0
+		is "$(of failed)" 0
+		echo "$size: $(resident) bytes of the server, $(mapped) of maps"
+		[ "$(resident)" -le $((64 << 20)) ]
+		# the cache, an index of at most 16 MiB, and what is known of a table
+		[ "$(mapped)" -le $((32 + 16 + 1 << 20)) ]
+		clean
+	done
 }

@@ -907,11 +907,10 @@ zeroed="00.. ..00 .00. ...00... X.0. .X0. .0X. .0.X .x0. .0x. .xx. X..00... .X.0
 	discard 0 2M
 	both write 0 512 pattern=1
 	compared
-	# more than a cluster can take
+	# more than a cluster can take: no more of it is looked at
 	poke $((at + 8)) $(((second & ((1 << 49) - 1)) | 4097 << 49 | 1 << 62))
 	device
-	is "$(io /dev/ublkb0 read 2M 512 nocheck)" EIO
-	same_at 0 $((2 << 20))
+	same_at 0 $((8 << 20))
 	ublk-bpf del -n 0
 	is "$(hex 72)" 0000000000000000
 }

@@ -109,13 +109,23 @@ static double counted(const struct sample *new, const struct sample *old, int nr
 		     seconds);
 }
 
+/* Its share of that and the next one, in per cent; 0 of nothing. */
+static double share(const struct sample *new, const struct sample *old, int nr)
+{
+	double value = counted(new, old, nr, 1), whole = value + counted(new, old, nr + 1, 1);
+
+	return whole > 0 ? 100 * value / whole : 0;
+}
+
 static void print_counters(const struct sample *new, const struct sample *old, double seconds)
 {
 	int i;
 
-	for (i = 0; i < new->nr_counters; i++)
-		printf("%s%.0f %s", i ? ", " : "    ", counted(new, old, i, seconds),
-		       new->counters[i].name);
+	for (i = 0; i < new->nr_counters; i++) {
+		printf("%s%.0f %s", i ? ", " : "    ", counted(new, old, i, seconds), new->counters[i].name);
+		if (new->counters[i].of_next)
+			printf(" (%.2f %%)", share(new, old, i));
+	}
 	if (new->nr_counters > 0)
 		printf("\n");
 }
@@ -147,11 +157,17 @@ static struct json_object *add_rates(struct json_object *json, unsigned int id,
 static void add_counters(struct json_object *row, const struct sample *new, const struct sample *old,
 			 double seconds)
 {
+	char name[64];
 	int i;
 
-	for (i = 0; i < new->nr_counters; i++)
+	for (i = 0; i < new->nr_counters; i++) {
 		json_object_object_add(row, new->counters[i].name,
 				       json_object_new_double(counted(new, old, i, seconds)));
+		if (!new->counters[i].of_next)
+			continue;
+		snprintf(name, sizeof(name), "%s_percent", new->counters[i].name);
+		json_object_object_add(row, name, json_object_new_double(share(new, old, i)));
+	}
 }
 
 /* What there is now of the devices wanted. Return: 0 or an exit status. */

@@ -271,10 +271,16 @@ const char *ublk_bpf_args_text(const struct ublk_bpf_args *args, const char *nam
 #define UBLK_BPF_OPT_BUFFERED	(1U << 7)
 #define UBLK_BPF_OPT_WHOLE	(1U << 8)	/* uses a file as a whole, whatever its size is */
 
-/* Something that a target's server counts: its name is a word or two. */
+/**
+ * struct ublk_bpf_counter - something that a target counts of a device
+ * @name:	a word
+ * @value:	how many so far
+ * @of_next:	it and the next one make a whole, of which its share is of interest
+ */
 struct ublk_bpf_counter {
 	const char *name;
 	__u64 value;
+	bool of_next;
 };
 
 /**

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The memory that the program and the servers of a qcow2 device share: see maps.h. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -141,14 +142,27 @@ bool qcow2_maps_suffice(const struct qcow2_maps *maps, const struct qcow2_layout
 	       maps->map[QCOW2_MAP_INDEX].bytes / sizeof(*maps->memory.index);
 }
 
-int qcow2_maps_read_shared(unsigned int dev_id, struct qcow2_shared *shared)
+/* The only element of a map of device @dev_id. Return: 0, or a negative errno. */
+static int read_map(unsigned int dev_id, const char *name, void *value)
 {
-	int fd = ublk_bpf_map_open(dev_id, names[QCOW2_MAP_SHARED]), ret;
+	int fd = ublk_bpf_map_open(dev_id, name), ret;
 	__u32 key = 0;
 
 	if (fd < 0)
 		return fd;
-	ret = bpf_map_lookup_elem(fd, &key, shared);
+	ret = bpf_map_lookup_elem(fd, &key, value);
 	close(fd);
 	return ret;
+}
+
+int qcow2_maps_read_counts(unsigned int dev_id, struct qcow2_shared *shared, __u64 *hits)
+{
+	int nr = libbpf_num_possible_cpus(), ret;
+	__u64 *of = calloc(nr > 0 ? nr : 1, sizeof(*of));
+
+	ret = nr < 0 ? nr : of ? read_map(dev_id, "qcow2_hits", of) : -ENOMEM;
+	for (*hits = 0; !ret && nr--;)
+		*hits += of[nr];
+	free(of);
+	return ret ?: read_map(dev_id, names[QCOW2_MAP_SHARED], shared);
 }

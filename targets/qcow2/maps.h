@@ -53,7 +53,7 @@ void qcow2_maps_close(struct qcow2_maps *maps);
 /* Has the index room for the L1 table of @layout? */
 bool qcow2_maps_suffice(const struct qcow2_maps *maps, const struct qcow2_layout *layout);
 
-/* What is counted of device @dev_id. Return: 0, or a negative errno. */
-int qcow2_maps_read_shared(unsigned int dev_id, struct qcow2_shared *shared);
+/* What is counted of device @dev_id, and its hits. Return: 0, or a negative errno. */
+int qcow2_maps_read_counts(unsigned int dev_id, struct qcow2_shared *shared, __u64 *hits);
 
 #endif

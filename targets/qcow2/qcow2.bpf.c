@@ -50,6 +50,23 @@ struct words qcow2_owners SEC(".maps");
 /* The tables, one behind the other, as they lie in the file. */
 struct words qcow2_words SEC(".maps");
 
+/* Reads and writes that were sent at once, by CPU. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} qcow2_hits SEC(".maps");
+
+static void count_hit(void)
+{
+	__u32 key = 0;
+	__u64 *hits = bpf_map_lookup_elem(&qcow2_hits, &key);
+
+	if (hits)
+		++*hits;
+}
+
 /* Word @nr of a map of pairs, or NULL. */
 static __always_inline volatile __u32 *word_of(void *map, __u32 nr)
 {
@@ -176,6 +193,7 @@ unsigned long UBLK_BPF_STRUCT_OPS(qcow2_queue_io_cmd, struct ublk_bpf_io *io, un
 	const struct ublksrv_io_desc *iod = ublk_bpf_get_iod(io);
 	__u32 op = iod ? iod->op_flags & 0xff : UBLK_IO_OP_DISCARD, table;
 	volatile __u32 *tag = tag_of(io);
+	bool given;
 	int err;
 
 	if (!iod || !tag)
@@ -195,6 +213,7 @@ unsigned long UBLK_BPF_STRUCT_OPS(qcow2_queue_io_cmd, struct ublk_bpf_io *io, un
 		*tag = QCOW2_WANTED;
 		goto redirect;
 	}
+	given = *tag & QCOW2_GIVEN;
 	table = use_table(iod->start_sector << 9, tag);
 	if (!table)
 		goto redirect;
@@ -203,8 +222,11 @@ unsigned long UBLK_BPF_STRUCT_OPS(qcow2_queue_io_cmd, struct ublk_bpf_io *io, un
 	if (iod->op_flags & UBLK_IO_F_FUA && qcow2_shared.dirty)
 		err = 1;
 	*tag = err ? 0 : table;
-	if (!err)
+	if (!err) {
+		if (!given)
+			count_hit();
 		return ublk_bpf_answer(io, 0);
+	}
 	unuse(table);	/* the server may wait until nobody uses it */
 redirect:
 	return ublk_bpf_return_val(UBLK_BPF_IO_REDIRECT, 0);

@@ -551,21 +551,21 @@ static int qcow2_reload(struct ublk_bpf_dev *dev)
 
 static int qcow2_counters(unsigned int dev_id, struct ublk_bpf_counter *counters, unsigned int max)
 {
-	static const struct { const char *name; size_t offset; } all[] = {
-		{ "misses", offsetof(struct qcow2_shared, misses) },
-		{ "fills", offsetof(struct qcow2_shared, fills) },
-		{ "evictions", offsetof(struct qcow2_shared, evictions) },
-		{ "allocations", offsetof(struct qcow2_shared, allocations) },
-		{ "leaks", offsetof(struct qcow2_shared, leaks) },
-	};
 	struct qcow2_shared shared;
-	int ret = qcow2_maps_read_shared(dev_id, &shared);
+	__u64 hits;
+	int ret = qcow2_maps_read_counts(dev_id, &shared, &hits);
+	const struct ublk_bpf_counter all[] = {
+		{ .name = "hits", .value = hits, .of_next = true },
+		{ .name = "misses", .value = shared.misses },
+		{ .name = "fills", .value = shared.fills },
+		{ .name = "evictions", .value = shared.evictions },
+		{ .name = "allocations", .value = shared.allocations },
+		{ .name = "leaks", .value = shared.leaks },
+	};
 	unsigned int i;
 
 	for (i = 0; !ret && i < max && i < sizeof(all) / sizeof(all[0]); i++)
-		counters[i] = (struct ublk_bpf_counter){
-			all[i].name, *(const __u64 *)((const char *)&shared + all[i].offset)
-		};
+		counters[i] = all[i];
 	return ret ?: (int)i;
 }
 

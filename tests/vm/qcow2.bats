@@ -197,8 +197,8 @@ verified() {
 	verified
 	[ "$(of rerun)" -ge 1 ]
 	is "$(of redirected)" "$(of rerun)"
-	has "$(ublk-bpf stats -n 0)" "^    [0-9]+ misses, 1 fills, 0 evictions, 0 allocations, 0 leaks$"
-	is "$(ublk-bpf stats -n 0 --json | jq -r '.[0] | .misses == .redirected')" true
+	has "$(ublk-bpf stats -n 0)" "^    [0-9]+ hits \(99\.[0-9]+ %\), [0-9]+ misses, 1 fills, 0 evictions, 0 allocations, 0 leaks$"
+	is "$(ublk-bpf stats -n 0 --json | jq -r '.[0] | .misses == .redirected and .hits_percent > 99')" true
 	clean
 }
 

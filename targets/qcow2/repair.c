@@ -160,7 +160,7 @@ static int count_l2_table(const struct repair *repair, __u64 table)
 		last = first;
 		if (cluster.kind == QCOW2_KIND_COMPRESSED)
 			last = (cluster.offset + cluster.bytes - 1) >> layout->cluster_bits;
-		else if (!cluster.allocated || qcow2_has_data_file(layout))
+		else if (!cluster.allocated)
 			continue;
 		for (; !ret && first <= last; first++) {
 			if (first < repair->nr && is_metadata(repair, first))
@@ -172,12 +172,49 @@ static int count_l2_table(const struct repair *repair, __u64 table)
 	return ret;
 }
 
+/* With a data file: the table of L1 entry @l1 names no cluster of the image, and there its own. */
+static int check_l2_table(const struct repair *repair, __u32 l1)
+{
+	const struct qcow2_layout *layout = layout_of(repair);
+	__u64 table = (repair->image->tables.l1[l1] & QCOW2_OFFSET) >> layout->cluster_bits;
+	__u64 at = (__u64)l1 << qcow2_l2_reach_bits(layout);
+	__u32 nr = qcow2_l2_entries(layout), i;
+	struct qcow2_cluster cluster;
+	int ret = read_cluster(repair, repair->bytes, table);
+
+	for (i = 0; !ret && i < nr; i++, at += qcow2_cluster_size(layout)) {
+		get_entry(repair, i, &cluster);
+		if (cluster.kind == QCOW2_KIND_INVALID)
+			return refuse(repair, "an entry cannot be true, of the L2 table at cluster",
+				      table);
+		if (cluster.allocated && cluster.offset != at)
+			return refuse(repair, "an entry names another's place in its data file, of the L2 table at cluster",
+				      table);
+	}
+	return ret;
+}
+
+/* An image with a data file has no snapshots: all tables are those of its L1 table. */
+static int check_l2_tables(const struct repair *repair)
+{
+	const struct qcow2_tables *tables = &repair->image->tables;
+	__u32 i;
+	int ret = 0;
+
+	for (i = 0; !ret && i < layout_of(repair)->l1.bytes / sizeof(__u64); i++)
+		if (tables->l1[i])
+			ret = check_l2_table(repair, i);
+	return ret;
+}
+
 /* So far, they are the only metadata that is known: in the order of the file. */
 static int count_l2_tables(const struct repair *repair)
 {
 	__u64 i;
 	int ret = 0;
 
+	if (qcow2_has_data_file(layout_of(repair)))
+		return check_l2_tables(repair);
 	for (i = 0; !ret && i < repair->nr; i++)
 		if (is_metadata(repair, i))
 			ret = count_l2_table(repair, i);

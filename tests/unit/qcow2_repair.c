@@ -280,8 +280,8 @@ static void refused(const char *what)
 	file_copy(&before, &file);
 	parse(&layout);
 	assert_int_equal(qcow2_memory_alloc(&memory, &layout, TABLES), 0);
-	assert_int_equal(qcow2_image_open(&image, &file.blk, NULL, NULL, &layout, &memory, false,
-					  &why), -EINVAL);
+	assert_int_equal(qcow2_image_open(&image, &file.blk, shape.data_file ? &data_file.blk : NULL,
+					  NULL, &layout, &memory, false, &why), -EINVAL);
 	qcow2_memory_free(&memory);
 	if (!strstr(why.text, what) || !strstr(why.text, "qemu-img check -r all"))
 		fail_msg("'%s' is not in '%s'", what, why.text);
@@ -348,6 +348,45 @@ static void what_is_worse_is_refused(void **state)
 	refused("too large to be mended here");
 }
 
+/* What the first read would call corrupt: a data file has each cluster at its own place. */
+static void place_that_is_anothers_is_refused(void **state)
+{
+	static const struct shape shapes[] = {
+		{ 3, 9, 5, .data_file = true },
+		{ 3, 12, 4, .data_file = true, .raw = true },
+		{ 3, 14, 4, .data_file = true, .subclusters = true },
+	};
+	__u64 size, reach, l1, at, entry;
+	unsigned int i;
+
+	for (i = 0; i < 9; i++) {
+		make(&shapes[i % 3]);
+		snapshot = 0;
+		open_image();
+		memset(disk, 1, DISK);
+		assert_int_equal(qcow2_image_write(&image, disk, 0, DISK), 0);
+		close_image();
+		size = 1ULL << shape.cluster_bits;
+		reach = 2 * shape.cluster_bits - (shape.subclusters ? 4 : 3);
+		/* one of the last table's */
+		l1 = (DISK - 1) >> reach;
+		at = (qcow2_get64(file.bytes + 3 * size + l1 * 8) & QCOW2_OFFSET) +
+		     (shape.subclusters ? 16 : 8);
+		entry = QCOW2_COPIED | ((l1 << reach) + size);
+		assert_int_equal(qcow2_get64(file.bytes + at), entry);
+		if (i / 3 == 0) {
+			put64(at, entry + size);
+			refused("an entry names another's place in its data file, of the L2 table at cluster");
+		} else if (i / 3 == 1) {
+			put64(at, entry - size);
+			refused("an entry names another's place in its data file, of the L2 table at cluster");
+		} else {
+			put64(at, QCOW2_COMPRESSED | 4 * size);
+			refused("an entry cannot be true, of the L2 table at cluster");
+		}
+	}
+}
+
 /* No counts are written but at the end, and the file says so meanwhile. */
 static void lazy_image_is_dirty_while_it_changes(void **state)
 {
@@ -395,6 +434,7 @@ int main(void)
 		cmocka_unit_test(blocks_are_counted_themselves),
 		cmocka_unit_test(blocks_are_there_when_they_are_named),
 		cmocka_unit_test(what_is_worse_is_refused),
+		cmocka_unit_test(place_that_is_anothers_is_refused),
 		cmocka_unit_test(lazy_image_is_dirty_while_it_changes),
 	};
 

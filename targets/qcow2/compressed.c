@@ -27,24 +27,42 @@ static int inflate_cluster(void *to, size_t size, const void *bytes, size_t nr)
 	return (ret == Z_STREAM_END || ret == Z_BUF_ERROR) && !stream.avail_out ? 0 : -EIO;
 }
 
-/* A frame may end before the cluster does: there are others behind it. */
+/* Of today's format: that of before, which a library may know, was never in an image. */
+static bool is_frame(const void *bytes, size_t nr)
+{
+	__u32 magic;
+
+	if (nr < sizeof(magic))
+		return false;
+	memcpy(&magic, bytes, sizeof(magic));
+	magic = le32toh(magic);
+	return magic == ZSTD_MAGICNUMBER ||
+	       (magic & ZSTD_MAGIC_SKIPPABLE_MASK) == ZSTD_MAGIC_SKIPPABLE_START;
+}
+
+/*
+ * A frame may end before the cluster does: there are others behind it. Each is made at once and
+ * in its place, so no window is kept beside it: how large that is would be the frame's to say.
+ */
 static int zstd_cluster(void *to, size_t size, const void *bytes, size_t nr)
 {
-	ZSTD_outBuffer out = { .dst = to, .size = size };
-	ZSTD_inBuffer in = { .src = bytes, .size = nr };
 	ZSTD_DCtx *context = ZSTD_createDCtx();
-	size_t ret = 0, before;
+	size_t made = 0, at = 0, frame, ret;
 
 	if (!context)
 		return -ENOMEM;
-	while (out.pos < out.size) {
-		before = in.pos + out.pos;
-		ret = ZSTD_decompressStream(context, &out, &in);
-		if (ZSTD_isError(ret) || in.pos + out.pos == before)
+	while (made < size && is_frame(bytes + at, nr - at)) {
+		frame = ZSTD_findFrameCompressedSize(bytes + at, nr - at);
+		if (ZSTD_isError(frame))
 			break;
+		ret = ZSTD_decompressDCtx(context, to + made, size - made, bytes + at, frame);
+		if (ZSTD_isError(ret))
+			break;
+		made += ret;
+		at += frame;
 	}
 	ZSTD_freeDCtx(context);
-	return out.pos == out.size && !ZSTD_isError(ret) ? 0 : -EIO;
+	return made == size ? 0 : -EIO;
 }
 
 int qcow2_decompress(enum qcow2_compression compression, void *to, size_t size,

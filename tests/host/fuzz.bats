@@ -88,7 +88,8 @@ write_little() {
 		{ printf '%b' "\\x$(printf %02x $((i * 4 + 2)))"; seq 50; } >"seeds/there$i"
 		{ printf '%b' "\\x$(printf %02x $((i * 4 + 3)))"; seq 50; } >"seeds/back$i"
 	done
-	fuzz qcow2_compressed -max_len=8192
+	# memory is not theirs to ask for
+	fuzz qcow2_compressed -max_len=8192 -malloc_limit_mb=4
 }
 
 # What is done to the disk of an image is at its end.

@@ -28,6 +28,7 @@ void qcow2_image_drop(struct qcow2_image *image)
 	qcow2_tables_close(&image->tables);
 	qcow2_refs_close(&image->refs);
 	qcow2_guard_close(&image->guard);
+	qcow2_decompressor_free(image->decompressor);
 	free(image->compressed);
 	free(image->cluster);
 }
@@ -74,8 +75,9 @@ int qcow2_image_open(struct qcow2_image *image, struct qcow2_blk *blk, struct qc
 		.read_only	= read_only,
 		.cluster	= malloc(qcow2_cluster_size(layout)),
 		.compressed	= malloc(2 * qcow2_cluster_size(layout) + QCOW2_SECTOR),
+		.decompressor	= qcow2_decompressor_new(layout->compression),
 	};
-	ret = image->cluster && image->compressed ? 0 : -ENOMEM;
+	ret = image->cluster && image->compressed && image->decompressor ? 0 : -ENOMEM;
 	if (!ret)
 		ret = qcow2_guard_open(&image->guard, blk, &image->layout, read_only);
 	if (!ret)

@@ -10,6 +10,7 @@
 
 #include "bitmaps.h"
 #include "blk.h"
+#include "compressed.h"
 #include "format.h"
 #include "guard.h"
 #include "refs.h"
@@ -29,6 +30,7 @@
  * @begun:	it was changed, or may be, see qcow2_image_begin()
  * @cluster:	a cluster that is being made
  * @compressed:	room for what a cluster is made from
+ * @decompressor: what makes it
  */
 struct qcow2_image {
 	struct qcow2_blk *blk;
@@ -43,6 +45,7 @@ struct qcow2_image {
 	bool begun;
 	__u8 *cluster;
 	__u8 *compressed;
+	struct qcow2_decompressor *decompressor;
 };
 
 /**

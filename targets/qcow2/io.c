@@ -2,7 +2,6 @@
 /* Reading, writing and zeroing the disk that is in an image: see image.h. */
 #include <errno.h>
 #include <stdlib.h>
-#include "compressed.h"
 #include "image.h"
 
 #define ALL_ZERO	(0xffffffffULL << QCOW2_SUBCLUSTERS)	/* of a bitmap */
@@ -83,7 +82,7 @@ static int read_compressed(struct qcow2_image *image, const struct qcow2_cluster
 		nr = cluster->bytes;
 	ret = image->blk->read(image->blk, image->compressed, cluster->offset, nr);
 	if (!ret)
-		ret = qcow2_decompress(image->layout.compression, all, size, image->compressed, nr);
+		ret = qcow2_decompress(image->decompressor, all, size, image->compressed, nr);
 	if (!ret)
 		memcpy(to, all + from, bytes);
 	return ret;

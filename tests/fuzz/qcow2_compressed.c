@@ -29,6 +29,17 @@ static __u8 *map_room(void)
 	return room + ROOM;
 }
 
+/* One for all clusters, as an image has it: what it was given before changes nothing. */
+static struct qcow2_decompressor *decompressor_of(enum qcow2_compression compression)
+{
+	static struct qcow2_decompressor *of[2];
+
+	if (!of[compression])
+		of[compression] = qcow2_decompressor_new(compression);
+	ensure(of[compression], "no memory");
+	return of[compression];
+}
+
 /* A cluster that ends at @end is made of @nr bytes from @from on, and is @fill before. */
 static int make(enum qcow2_compression compression, __u8 *end, size_t size, const __u8 *from,
 		size_t nr, __u8 fill)
@@ -38,7 +49,7 @@ static int make(enum qcow2_compression compression, __u8 *end, size_t size, cons
 
 	memset(to - CANARY, 0xa5, CANARY);
 	memset(to, fill, size);
-	ret = qcow2_decompress(compression, to, size, from, nr);
+	ret = qcow2_decompress(decompressor_of(compression), to, size, from, nr);
 	ensure(!ret || ret == -EIO, "%d", ret);
 	for (i = 0; i < CANARY; i++)
 		ensure(to[i - CANARY] == 0xa5, "%d bytes before the cluster", CANARY - i);

@@ -57,8 +57,8 @@ static void put(struct qcow2_guard *guard, __u64 slot)
 	guard->slots[slot_of(guard, cluster_in(slot))] = slot;
 }
 
-/* Slots for @nr more clusters, so that half of them stay empty. */
-static int reserve(struct qcow2_guard *guard, __u64 nr)
+/* Half of the slots stay empty. */
+int qcow2_guard_reserve(struct qcow2_guard *guard, __u64 nr)
 {
 	struct qcow2_guard larger = *guard;
 	__u64 i;
@@ -119,7 +119,7 @@ int qcow2_guard_add(struct qcow2_guard *guard, enum qcow2_metadata what, __u64 c
 			 cluster);
 		return -EINVAL;
 	}
-	ret = reserve(guard, nr);
+	ret = qcow2_guard_reserve(guard, nr);
 	for (; !ret && nr; cluster++, nr--) {
 		slot = &guard->slots[slot_of(guard, cluster)];
 		is = *slot & ((1 << WHAT_BITS) - 1);

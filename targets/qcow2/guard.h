@@ -64,6 +64,9 @@ int qcow2_guard_open(struct qcow2_guard *guard, struct qcow2_blk *blk,
 		     struct qcow2_layout *layout, bool read_only);
 void qcow2_guard_close(struct qcow2_guard *guard);
 
+/* Memory for @nr more clusters: to add them needs no more then. Return: 0, -ENOMEM. */
+int qcow2_guard_reserve(struct qcow2_guard *guard, __u64 nr);
+
 /**
  * qcow2_guard_add() - clusters that are metadata
  * @guard:	the guard

@@ -8,6 +8,8 @@
 #include "repair.h"
 #include "snapshots.h"
 
+#define MOST_RESERVED	(1U << 16)	/* clusters: 1 MiB */
+
 /* Are the files that the header names given, and no others? */
 static int check_files(const struct qcow2_layout *layout, const struct qcow2_blk *data,
 		       const struct qcow2_blk *backing, struct qcow2_why *why)
@@ -31,6 +33,22 @@ void qcow2_image_drop(struct qcow2_image *image)
 	qcow2_decompressor_free(image->decompressor);
 	free(image->compressed);
 	free(image->cluster);
+}
+
+/*
+ * Have the memory that it takes to know where tables and refcount blocks are when the disk is
+ * full, or for the first of them: I/O does not ask for it.
+ */
+static int reserve_memory(struct qcow2_image *image)
+{
+	const struct qcow2_layout *layout = &image->layout;
+	__u64 tables = layout->l1.bytes / sizeof(__u64);
+	__u64 clusters = (layout->size >> layout->cluster_bits) + tables;
+	__u64 nr = tables + clusters / qcow2_refblock_entries(layout) + 1;
+
+	if (image->read_only)
+		return 0;
+	return qcow2_guard_reserve(&image->guard, nr < MOST_RESERVED ? nr : MOST_RESERVED);
 }
 
 /* Read the metadata that is kept, and see that no two parts of it are in one place. */
@@ -82,6 +100,8 @@ int qcow2_image_open(struct qcow2_image *image, struct qcow2_blk *blk, struct qc
 		ret = qcow2_guard_open(&image->guard, blk, &image->layout, read_only);
 	if (!ret)
 		ret = open_metadata(image, memory, why);
+	if (!ret)
+		ret = reserve_memory(image);
 	if (!ret && image->tables.mapped)	/* who changed it before has died */
 		ret = qcow2_image_begin(image);
 	if (ret)

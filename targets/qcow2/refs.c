@@ -60,9 +60,9 @@ int qcow2_refs_open(struct qcow2_refs *refs, struct qcow2_blk *blk, struct qcow2
 	if (refs->nr_blocks < FEWEST_BLOCKS)
 		refs->nr_blocks = FEWEST_BLOCKS;
 	if (guard->read_only)
-		refs->nr_blocks = 0;	/* nobody asks */
+		refs->nr_blocks = 1;	/* hardly anybody asks */
 	refs->table = malloc(layout->reftable.bytes);
-	refs->blocks = calloc(refs->nr_blocks ?: 1, sizeof(*refs->blocks));
+	refs->blocks = calloc(refs->nr_blocks, sizeof(*refs->blocks));
 	ret = -ENOMEM;
 	if (!refs->table || !refs->blocks)
 		goto close;
@@ -149,8 +149,6 @@ static int make_room(struct qcow2_refs *refs, __u32 nr, struct qcow2_refblock **
 	unsigned int i;
 	int ret;
 
-	if (!refs->nr_blocks)
-		return -EROFS;
 	for (i = 1; i < refs->nr_blocks; i++)
 		if (refs->blocks[i].used < oldest->used)
 			oldest = &refs->blocks[i];

@@ -1,5 +1,5 @@
 # A qcow2 image: its mapping in memory, the program does what it has a place for.
-# gate: 7.3
+# gate: 7.3 (qcow2_behaviour.bats is gone through on 6.12)
 load common
 
 setup() {

@@ -38,7 +38,7 @@ tests: user $(UNIT) $(TOOLS) $(FUZZERS) $(PROGS)
 
 # With sanitizers, which the parts of targets are compiled with once more.
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
-UNIT_PARTS := $(PARTS:%.c=$(O)/tests-unit/%.o)
+UNIT_PARTS := $(PURE:%.c=$(O)/tests-unit/%.o)
 
 $(UNIT_PARTS): $(O)/tests-unit/%.o: %.c
 	$(msg) CC $<
@@ -53,7 +53,7 @@ $(O)/tests-unit/%: tests/unit/%.c $(UNIT_PARTS) $(U)/libublk-bpf.a
 
 # libFuzzer's are clang's, as what it watches.
 FUZZ := $(SANITIZE) -fno-omit-frame-pointer
-FUZZ_PARTS := $(PARTS:%.c=$(O)/tests-fuzz/%.o)
+FUZZ_PARTS := $(PURE:%.c=$(O)/tests-fuzz/%.o)
 
 $(FUZZ_PARTS): $(O)/tests-fuzz/%.o: %.c
 	$(msg) CC $<

@@ -25,8 +25,10 @@ CLI_OBJS  := $(patsubst cli/%.c,$(U)/cli/%.o,$(wildcard cli/*.c))
 TGT_OBJS  := $(foreach t,$(TARGETS),$(U)/targets/$(t).o)
 BPF_OBJS  := $(foreach t,$(TARGETS),$(if $(wildcard targets/$(t)/$(t).bpf.c),$(U)/targets/$(t).bpf.o))
 SKELETONS := $(BPF_OBJS:.bpf.o=.skel.h)
-# What a target has beside its program and its server: pure code, which unit tests run.
+# What a target has beside its program and its server; and what of that needs no device: pure
+# code, which unit tests run.
 PARTS     := $(filter-out %.bpf.c $(foreach t,$(TARGETS),targets/$(t)/$(t).c),$(wildcard targets/*/*.c))
+PURE      := $(filter-out targets/qcow2/maps.c targets/qcow2/open.c,$(PARTS))
 PART_OBJS := $(PARTS:%.c=$(U)/%.o)
 
 USER_ALL := $(U)/ublk-bpf $(U)/libublk-bpf.a $(U)/libublk-bpf.so $(BPF_OBJS) $(SKELETONS) \

@@ -2,17 +2,21 @@
 /*
  * ublk-bpf reload: have the server of a device take over what has changed behind it. The
  * command asks it by one packet, {} or {"file": ...} as in the state, on a socket in
- * /run/ublk-bpf; the answer is one packet too, empty or a sentence.
+ * /run/ublk-bpf; the answer is one packet too, empty or a sentence. Before that it may ask
+ * {"pause": true}: then the server lets go of what is behind the device until it hears from
+ * that connection again, or nobody has it any more.
  */
 #include <argp.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include "cli.h"
 
@@ -81,11 +85,27 @@ static const char *reload(struct ublk_bpf_dev *dev, const struct ublk_bpf_target
 	return wrong;
 }
 
+static bool wants_pause(const char *text)
+{
+	struct json_object *json = json_tokener_parse(text), *pause;
+	bool wanted = json_object_object_get_ex(json, "pause", &pause) && json_object_get_boolean(pause);
+
+	json_object_put(json);
+	return wanted;
+}
+
+/* Return: it got there. */
+static bool answer(int fd, const char *wrong)
+{
+	if (!wrong)
+		wrong = "";
+	return send(fd, wrong, strlen(wrong) + 1, MSG_NOSIGNAL) >= 0;
+}
+
 void reload_answer(int listen_fd, struct ublk_bpf_dev *dev, const struct ublk_bpf_target *target,
 		   struct ublk_bpf_args *args)
 {
 	char text[MAX_PACKET];
-	const char *wrong;
 	ssize_t len;
 	int fd;
 
@@ -94,14 +114,22 @@ void reload_answer(int listen_fd, struct ublk_bpf_dev *dev, const struct ublk_bp
 		return;
 	set_timeout(fd, ASK_SECONDS);
 	len = recv(fd, text, sizeof(text) - 1, 0);
-	if (len > 0) {
-		text[len] = '\0';
-		wrong = reload(dev, target, args, text);
-		if (!wrong)
-			wrong = "";
-		if (send(fd, wrong, strlen(wrong) + 1, MSG_NOSIGNAL) < 0)
-			len = -1;	/* who asked has gone: it is done all the same */
+	text[len > 0 ? len : 0] = '\0';
+	if (len > 0 && wants_pause(text)) {
+		if (ublk_bpf_dev_pause(dev)) {
+			answer(fd, ublk_bpf_dev_error(dev));
+			len = 0;
+		} else {
+			set_timeout(fd, 0);
+			if (answer(fd, NULL))
+				recv(fd, text, sizeof(text) - 1, 0);
+			strcpy(text, "{}");
+			set_timeout(fd, ASK_SECONDS);
+		}
 	}
+	/* who asked may have gone: it is done all the same */
+	if (len > 0)
+		answer(fd, reload(dev, target, args, text));
 	close(fd);
 }
 
@@ -113,30 +141,34 @@ void reload_unlink(unsigned int id)
 	unlink(address.sun_path);
 }
 
-/* Ask the server. Return: 0 with its @answer, or a negative errno. */
-static int ask(unsigned int id, const char *question, char *answer)
+static int connect_server(unsigned int id)
 {
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), ret = 0;
 	struct sockaddr_un address;
-	ssize_t len;
-	int fd, ret = 0;
 
 	socket_address(&address, id);
-	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return -errno;
-	set_timeout(fd, ANSWER_SECONDS);
-	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) ||
-	    send(fd, question, strlen(question), MSG_NOSIGNAL) < 0) {
+	if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)))
 		ret = -errno;
-	} else {
-		len = recv(fd, answer, MAX_PACKET - 1, 0);
-		if (len <= 0)
-			ret = len ? -errno : -ECONNRESET;
-		else
-			answer[len] = '\0';
-	}
-	close(fd);
-	return ret;
+	if (ret && fd >= 0)
+		close(fd);
+	if (ret)
+		return ret;
+	set_timeout(fd, ANSWER_SECONDS);
+	return fd;
+}
+
+/* Ask the server. Return: 0 with its @answer, or a negative errno. */
+static int ask(int fd, const char *question, char *answer)
+{
+	ssize_t len;
+
+	if (send(fd, question, strlen(question), MSG_NOSIGNAL) < 0)
+		return -errno;
+	len = recv(fd, answer, MAX_PACKET - 1, 0);
+	if (len <= 0)
+		return len ? -errno : -ECONNRESET;
+	answer[len] = '\0';
+	return 0;
 }
 
 /* What is in memory of the old file's is to be there before another one's turn. */
@@ -159,6 +191,7 @@ struct reload {
 	int id;
 	const char *text;
 	struct ublk_bpf_file file;
+	char **command;
 };
 
 static error_t reload_parse(int key, char *arg, struct argp_state *state)
@@ -177,11 +210,14 @@ static error_t reload_parse(int key, char *arg, struct argp_state *state)
 		reload->text = arg;
 		return 0;
 	case ARGP_KEY_ARG:
-		argp_error(state, "'%s' is one word too many; name a device by -n ID", arg);
+		reload->command = state->argv + state->next - 1;
+		state->next = state->argc;	/* its options are not ours */
 		return 0;
 	case ARGP_KEY_END:
 		if (reload->id < 0)
 			argp_error(state, "which device? -n ID");
+		if (reload->command && reload->text)
+			argp_error(state, "-f FILE and a command exclude each other");
 		return 0;
 	}
 	return ARGP_ERR_UNKNOWN;
@@ -197,36 +233,78 @@ static const struct argp_option reload_options[] = {
 static const struct argp reload_argp = {
 	.options = reload_options,
 	.parser = reload_parse,
+	.args_doc = "[COMMAND [ARGUMENT...]]",
 	.doc = "Have a device take over what has changed behind it: the size of its file, or "
-	       "another file. I/O goes on meanwhile.",
+	       "another file. I/O goes on meanwhile.\v"
+	       "With COMMAND that is run first, while nothing of the device keeps it from the "
+	       "file: reload -n 0 qemu-img resize disk.qcow2 +10G",
 };
+
+/* Say why a server did not answer, or what it answered. Return: an exit status. */
+static int complain_of(const struct reload *reload, int ret, const char *answer)
+{
+	if (ret == -ENOENT || ret == -ECONNREFUSED)
+		return complain("cannot reload device %d: it has no server; bring one: ublk-bpf recover -n %d",
+				reload->id, reload->id);
+	if (ret == -EAGAIN)
+		return complain("cannot reload device %d: its server does not answer; see the system log",
+				reload->id);
+	if (ret)
+		return complain("cannot reload device %d: %s", reload->id, strerror(-ret));
+	if (answer[0] && reload->text)
+		return complain("cannot reload device %d: %s: %s", reload->id, reload->file.path, answer);
+	if (answer[0])
+		return complain("cannot reload device %d: %s", reload->id, answer);
+	return 0;
+}
+
+/* The child keeps the connection, so the server waits for it though we be killed. */
+static int run_command(int fd, char **command)
+{
+	int status = 0;
+	pid_t child = fork();
+
+	if (!child) {
+		fcntl(fd, F_SETFD, 0);
+		execvp(command[0], command);
+		complain("cannot run %s: %s", command[0], strerror(errno));
+		_exit(127);
+	}
+	if (child < 0)
+		return complain("cannot run %s: %s", command[0], strerror(errno));
+	signal(SIGINT, SIG_IGN);	/* it is the child's */
+	signal(SIGQUIT, SIG_IGN);
+	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+		;
+	if (WIFEXITED(status) && (!WEXITSTATUS(status) || WEXITSTATUS(status) == 127))
+		return WEXITSTATUS(status) ? EXIT_FAILURE : 0;
+	return complain("%s has failed; the device has what is behind it again", command[0]);
+}
 
 int cmd_reload(int argc, char **argv)
 {
 	struct reload reload = { .id = -1 };
 	struct json_object *question = json_object_new_object();
-	char answer[MAX_PACKET];
-	int ret;
+	char answer[MAX_PACKET] = "";
+	int fd, ret, status = 0;
 
-	argp_parse(&reload_argp, argc, argv, 0, NULL, &reload);
+	argp_parse(&reload_argp, argc, argv, ARGP_IN_ORDER, NULL, &reload);
 	if (reload.text) {
 		json_object_object_add(question, "file", state_file_json(&reload.file));
 		if (sync_disk(reload.id))
 			return EXIT_FAILURE;
 	}
-	ret = ask(reload.id, json_object_to_json_string(question), answer);
+	fd = connect_server(reload.id);
+	if (fd < 0)
+		return complain_of(&reload, fd, answer);
+	if (reload.command) {
+		status = complain_of(&reload, ask(fd, "{\"pause\": true}", answer), answer);
+		if (status)
+			return status;
+		status = run_command(fd, reload.command);
+	}
+	ret = ask(fd, json_object_to_json_string(question), answer);
 	json_object_put(question);
-	if (ret == -ENOENT || ret == -ECONNREFUSED)
-		return complain("cannot reload device %d: it has no server; bring one: ublk-bpf recover -n %d",
-				reload.id, reload.id);
-	if (ret == -EAGAIN)
-		return complain("cannot reload device %d: its server does not answer; see the system log",
-				reload.id);
-	if (ret)
-		return complain("cannot reload device %d: %s", reload.id, strerror(-ret));
-	if (answer[0] && reload.text)
-		return complain("cannot reload device %d: %s: %s", reload.id, reload.file.path, answer);
-	if (answer[0])
-		return complain("cannot reload device %d: %s", reload.id, answer);
-	return 0;
+	close(fd);
+	return complain_of(&reload, ret, answer) ?: status;
 }

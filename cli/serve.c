@@ -95,7 +95,9 @@ static int run(struct service *service, int report_fd)
 			reload_answer(reload_fd, dev, service->target, &service->args);
 			continue;
 		}
-		say(service, LOG_ERR, "/dev/ublkb%u: %s", id, ublk_bpf_dev_trouble(dev));
+		/* a reload may have ended it */
+		if (ublk_bpf_dev_trouble(dev))
+			say(service, LOG_ERR, "/dev/ublkb%u: %s", id, ublk_bpf_dev_trouble(dev));
 		state_save(dev, service->target, &service->args);	/* for list */
 	}
 	if (ret < 0 && service->args.recover) {

@@ -307,6 +307,9 @@ struct ublk_bpf_counter {
  *		a write, and is to be filled by a read.
  *		Return: bytes done, or a negative errno; -EAGAIN asks the program
  *		again.
+ * @pause:	others may change the backings until @reload, which is called next, even if
+ *		that takes minutes: I/O that needs the server waits. NULL: nothing is to
+ *		be done
  * @reload:	the backings may have another size, or hold another one: say what the
  *		device has of it, by ublk_bpf_dev_set_size(). @handle_io may run at the
  *		same time. NULL: such devices cannot be reloaded
@@ -328,6 +331,7 @@ struct ublk_bpf_target {
 	int (*prepare)(struct ublk_bpf_dev *dev);
 	int (*handle_io)(struct ublk_bpf_dev *dev, unsigned int queue, unsigned int tag,
 			 const struct ublksrv_io_desc *iod, void *buf);
+	int (*pause)(struct ublk_bpf_dev *dev);
 	int (*reload)(struct ublk_bpf_dev *dev);
 	int (*counters)(unsigned int dev_id, struct ublk_bpf_counter *counters, unsigned int max);
 	void (*deinit)(struct ublk_bpf_dev *dev);
@@ -394,6 +398,13 @@ void ublk_bpf_dev_warn(struct ublk_bpf_dev *dev, const char *format, ...)
 
 /* What it said. NULL: nothing. */
 const char *ublk_bpf_dev_trouble(const struct ublk_bpf_dev *dev);
+
+/*
+ * Before what is behind a device is changed by somebody whom the device would keep from that,
+ * and ublk_bpf_dev_reload() @dev, NULL, which must follow: let go of it. I/O that needs the
+ * server waits. Return: 0, -EOPNOTSUPP such devices cannot be reloaded, or as the target.
+ */
+int ublk_bpf_dev_pause(struct ublk_bpf_dev *dev);
 
 /**
  * ublk_bpf_dev_reload() - take over what has changed behind a device

@@ -129,15 +129,28 @@ static int tell_size(struct ublk_bpf_dev *dev)
 	return 0;
 }
 
+static int check_target(struct ublk_bpf_dev *dev)
+{
+	if (dev->target->reload)
+		return 0;
+	return ublk_bpf_dev_fail(dev, -EOPNOTSUPP,
+		"a %s device has nothing to reload; delete it and add it again", dev->target->name);
+}
+
+int ublk_bpf_dev_pause(struct ublk_bpf_dev *dev)
+{
+	int ret = check_target(dev);
+
+	return ret || !dev->target->pause ? ret : dev->target->pause(dev);
+}
+
 int ublk_bpf_dev_reload(struct ublk_bpf_dev *dev, const struct ublk_bpf_file *file)
 {
 	struct ublk_params now;
-	int ret;
+	int ret = check_target(dev);
 
-	if (!dev->target->reload)
-		return ublk_bpf_dev_fail(dev, -EOPNOTSUPP,
-			"a %s device has nothing to reload; delete it and add it again",
-			dev->target->name);
+	if (ret)
+		return ret;
 	if (file && dev->target->options & UBLK_BPF_OPT_WHOLE)
 		return ublk_bpf_dev_fail(dev, -EOPNOTSUPP,
 			"a %s device keeps its file; delete it and add it again", dev->target->name);

@@ -204,7 +204,7 @@ int qcow2_tables_lose(struct qcow2_tables *tables, const struct qcow2_table *tab
 	return 0;
 }
 
-int qcow2_tables_forget(struct qcow2_tables *tables)
+int qcow2_tables_forget(struct qcow2_tables *tables, bool force)
 {
 	__u32 nr, seen = tables->memory.nr - QCOW2_HIDDEN_TABLES;
 	unsigned int waits = 0;
@@ -215,6 +215,7 @@ int qcow2_tables_forget(struct qcow2_tables *tables)
 			__atomic_store_n(&tables->memory.index[tables->tables[nr].l1], 0, __ATOMIC_SEQ_CST);
 	for (nr = 0; unused && nr < seen; nr++)
 		unused = wait_for_users(tables, nr, &waits);
+	unused = unused || force;
 	for (nr = 0; nr < tables->memory.nr; nr++) {
 		struct qcow2_table *table = &tables->tables[nr];
 

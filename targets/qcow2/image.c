@@ -114,6 +114,11 @@ const char *qcow2_image_corrupt(const struct qcow2_image *image)
 	return qcow2_guard_state(&image->guard) ? image->guard.corrupt.text : NULL;
 }
 
+bool qcow2_image_stopped(const struct qcow2_image *image)
+{
+	return qcow2_image_corrupt(image) || image->tables.failed || image->refs.failed;
+}
+
 /* What is written once before anything else is. */
 static int write_beginning(struct qcow2_image *image)
 {

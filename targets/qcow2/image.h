@@ -80,6 +80,9 @@ int qcow2_image_begin(struct qcow2_image *image);
  */
 const char *qcow2_image_corrupt(const struct qcow2_image *image);
 
+/* Is nothing written any more, for that reason or since a flush has failed? */
+bool qcow2_image_stopped(const struct qcow2_image *image);
+
 /*
  * Flush, and write what is only good to be known: free clusters, and counts that are lazy.
  * Return: as the flush.

@@ -47,3 +47,9 @@ int qcow2_lock(int fd, bool write)
 		ret = each_byte(fd, F_OFD_GETLK, F_WRLCK, DONE_BY_ME, not_done);
 	return ret;
 }
+
+void qcow2_unlock(int fd)
+{
+	each_byte(fd, F_OFD_SETLK, F_UNLCK, DONE_BY_ME, (1U << NR_BITS) - 1);
+	each_byte(fd, F_OFD_SETLK, F_UNLCK, NOT_BY_OTHERS, (1U << NR_BITS) - 1);
+}

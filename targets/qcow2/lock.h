@@ -14,5 +14,6 @@
  * -EAGAIN somebody does what does not go together, or as fcntl(2).
  */
 int qcow2_lock(int fd, bool write);
+void qcow2_unlock(int fd);
 
 #endif

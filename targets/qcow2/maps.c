@@ -121,6 +121,10 @@ int qcow2_maps_open(struct qcow2_maps *maps, struct ublk_bpf_dev *dev,
 		.owners	= maps->map[QCOW2_MAP_OWNERS].at,
 		.nr	= maps->map[QCOW2_MAP_WORDS].bytes >> layout->cluster_bits,
 	};
+	/* unless somebody has put another image there while there was no server */
+	if (maps->memory.nr > maps->map[QCOW2_MAP_OWNERS].bytes / sizeof(*maps->memory.owners) ||
+	    maps->memory.nr < QCOW2_MIN_TABLES)
+		return ublk_bpf_dev_fail(dev, -EINVAL, "it is not the image that it was; delete the device");
 	maps->tags = maps->map[QCOW2_MAP_TAGS].at;
 	maps->shared = maps->map[QCOW2_MAP_SHARED].at;
 	return 0;

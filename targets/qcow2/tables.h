@@ -178,10 +178,10 @@ int qcow2_tables_open(struct qcow2_tables *tables, struct qcow2_blk *blk, struct
 int qcow2_tables_adopt(struct qcow2_tables *tables, struct qcow2_why *why);
 
 /*
- * All tables leave memory; what of them is not in the file is forgotten. Return: 0, -EBUSY some
- * did not cease to be used, and all are there still.
+ * All tables leave memory, with what of them is not in the file. Return: 0, -EBUSY some did not
+ * cease to be used, and all are there still; unless @force: what they name is nobody's to reuse.
  */
-int qcow2_tables_forget(struct qcow2_tables *tables);
+int qcow2_tables_forget(struct qcow2_tables *tables, bool force);
 
 /* Nothing is written. */
 void qcow2_tables_close(struct qcow2_tables *tables);

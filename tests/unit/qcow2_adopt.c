@@ -272,7 +272,7 @@ static void tables_leave_memory_all_or_none(void **state)
 	assert_true(there > 1);
 
 	left->users[left->index[0] ? left->index[0] - 1 : 0] = 1;
-	assert_int_equal(qcow2_tables_forget(&image.tables), -EBUSY);
+	assert_int_equal(qcow2_tables_forget(&image.tables, false), -EBUSY);
 	for (i = 0; i < SECTORS; i++)
 		there -= !!left->index[i];
 	assert_int_equal(there, 0);
@@ -281,21 +281,23 @@ static void tables_leave_memory_all_or_none(void **state)
 	disk_is_the_model();
 	assert_int_equal(qcow2_image_flush(&image), 0);
 
+	assert_int_equal(qcow2_tables_forget(&image.tables, true), 0);
 	memset(left->users, 0, sizeof(left->users));
-	assert_int_equal(qcow2_tables_forget(&image.tables), 0);
+	disk_is_the_model();
+	assert_int_equal(qcow2_tables_forget(&image.tables, false), 0);
 	for (i = 0; i < SECTORS; i++)
 		assert_int_equal(left->index[i], 0);
 	for (i = 0; i < TABLES; i++)
 		assert_int_equal(left->owners[i].l1, 0);
 	disk_is_the_model();		/* they come again */
-	assert_int_equal(qcow2_tables_forget(&image.tables), 0);
+	assert_int_equal(qcow2_tables_forget(&image.tables, false), 0);
 	memory = (struct qcow2_memory){};
 	forget_image();
 	open_left();
 	disk_is_the_model();
 	assert_int_equal(qcow2_image_close(&image), 0);
 	get_file();
-	check(&file, true);
+	check(&file, false);		/* the first one's last counts were not written */
 	end();
 }
 

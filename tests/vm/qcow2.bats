@@ -262,14 +262,9 @@ served_again() { ublk-bpf recover -n 0; }
 	refused "it is marked as corrupt; qemu-img check -r all may mend it"
 }
 
-# QEMU makes the disk $1 bytes long, as if nobody used the image.
-resized() {
-	qemu-img resize -q --image-opts driver=qcow2,file.driver=file,file.filename=image,file.locking=off "$1"
-}
-
 bytes() { blockdev --getsize64 /dev/ublkb0; }
 
-@test "image_that_has_grown_is_taken_over" {
+@test "image_grows_while_it_is_used" {
 	local options
 	for options in "" -q2 --fallback; do
 		rm -f image
@@ -277,63 +272,133 @@ bytes() { blockdev --getsize64 /dev/ublkb0; }
 		qemu-img create -q -f qcow2 -o cluster_size=512 image 1M
 		device --recover wait $options
 		ublk-bpf reload -n 0		# nothing has changed
-		dd if=/dev/urandom of=/dev/ublkb0 bs=64k count=16 oflag=direct status=none
-		verified --size=1M
-		sync /dev/ublkb0
-		# what is in place goes on meanwhile
-		fio --name=r --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=randread --bs=4k \
-			--size=1M --time_based --runtime=20 >fio.log 2>&1 3>&- &
-		resized 64M
-		ublk-bpf reload -n 0
-		is "$(bytes)" $((64 << 20))
-		kill $!
-		wait $! || true
-		has "$(cat fio.log)" "err= 0"
-		verified --size=64M
+		seeded
+		fio --name=v --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=randrw --bs=4k \
+			--iodepth=16 --size=1M --io_size=1G --time_based --runtime=15 --verify=crc32c \
+			--verify_fatal=1 --verify_state_save=0 --serialize_overlap=1 \
+			--randseed="$SEED" >fio.log 2>&1 3>&- &
+		sleep 1
+		for size in 2 3 24 64; do
+			ublk-bpf reload -n 0 qemu-img resize -q image ${size}M
+			is "$(bytes)" $((size << 20))
+			sleep 0.$((RANDOM % 9))
+		done
+		wait $! || { cat fio.log; return 1; }
+		is "$(of failed)" 0
 		kill -KILL "$(jq .server_pid /run/ublk-bpf/0.json)"
 		soon served_again
 		compared bytes=64M ops=500
 	done
 }
 
+@test "image_is_left_to_others_for_a_while" {
+	image cluster_size=4k
+	device --recover wait
+	dd if=/dev/urandom of=/dev/ublkb0 bs=64k count=16 oflag=direct status=none
+	run qemu-img snapshot -c before image
+	[ "$status" -ne 0 ]
+	ublk-bpf reload -n 0 qemu-img snapshot -c before image
+	md5=$(dd if=/dev/ublkb0 bs=1M count=1 iflag=direct status=none | md5sum)
+	verified
+	run qemu-img snapshot -c after image
+	[ "$status" -ne 0 ]
+	# a command that fails, or is killed with who asked for it, or a server that is
+	run ublk-bpf reload -n 0 sh -c 'exit 3'
+	is "$status" 1
+	has "$output" "sh has failed; the device has what is behind it again"
+	run ublk-bpf reload -n 0 ./no-such-command
+	is "$status" 1
+	verified
+	ublk-bpf reload -n 0 sleep 1000 3>&- &
+	sleep 1
+	kill -KILL $!
+	pkill -f "sleep 1000"
+	verified
+	ublk-bpf reload -n 0 sleep 1000 3>&- &
+	sleep 1
+	kill -KILL "$(jq .server_pid /run/ublk-bpf/0.json)"
+	soon served_again
+	pkill -f "sleep 1000"
+	verified
+	is "$(of failed)" 0
+	clean
+	is "$(qemu-img convert -l before -O raw image disk && head -c 1M disk | md5sum)" "$md5"
+}
+
+# QEMU goes past the locks: that is for who knows that nothing is written.
+resized() {
+	qemu-img resize -q --shrink --image-opts driver=qcow2,file.driver=file,file.filename=image,file.locking=off "$1"
+}
+
+fails() { has "$(ublk-bpf list -n 0)" "its I/O fails: $1"; }
+
 @test "image_that_somebody_else_has_changed_is_not_written" {
+	local ways=("ublk-bpf reload -n 0" "ublk-bpf reload -n 0 true") way
+	for way in "${ways[@]}"; do
+		image cluster_size=4k
+		device
+		verified
+		resized 128M
+		md5=$(md5sum image)
+		run $way
+		is "$status" 1
+		has "$output" "cannot reload device 0: somebody else has changed it while it was in use"
+		is "$(bytes)" $((64 << 20))
+		fails "somebody else has changed it while it was in use"
+		for op in "if=/dev/zero of=/dev/ublkb0 oflag=direct" "if=/dev/ublkb0 of=/dev/null iflag=direct"; do
+			run dd bs=4k count=1 $op
+			[ "$status" -ne 0 ]
+		done
+		ublk-bpf del -n 0
+		is "$(md5sum image)" "$md5"
+	done
+	# nor when the device ends
 	image cluster_size=4k
 	device
 	verified
-	# not all of it is in the file
 	resized 128M
-	run ublk-bpf reload -n 0
-	is "$status" 1
-	has "$output" "cannot reload device 0: it was changed while not all that was written was in it"
-	is "$(bytes)" $((64 << 20))
-	run dd if=/dev/zero of=/dev/ublkb0 bs=4k count=1 oflag=direct
-	[ "$status" -ne 0 ]
-	told() { has "$(ublk-bpf list -n 0)" "writes fail, since its image was changed by somebody else"; }
-	soon told
-	dd if=/dev/ublkb0 of=/dev/null bs=1M iflag=direct status=none
+	md5=$(md5sum image)
 	ublk-bpf del -n 0
-
-	for smaller in "" -r; do
+	is "$(md5sum image)" "$md5"
+	# nothing was lost of what was not written yet
+	for way in "" -r; do
 		image cluster_size=4k
-		device $smaller
-		sync /dev/ublkb0
-		qemu-img resize -q --shrink --image-opts driver=qcow2,file.driver=file,file.filename=image,file.locking=off 32M
-		run ublk-bpf reload -n 0
-		is "$status" 1
-		has "$output" "its disk has become smaller, 33554432 bytes"
-		# when it is as it should be, there is nothing to complain of
+		device $way
 		resized 96M
 		ublk-bpf reload -n 0
 		is "$(bytes)" $((96 << 20))
-		is "$(ublk-bpf list -n 0 --json | jq '.[0].trouble')" null
-		[ "$smaller" ] || verified --size=96M
+		[ "$way" ] || verified --size=96M
 		clean
 	done
+}
+
+@test "image_that_has_become_another_is_not_the_devices" {
+	image cluster_size=4k
+	device
+	verified
+	for change in "qemu-img resize -q --shrink image 32M" "qemu-img create -q -f qcow2 image 64M" \
+			"qemu-img create -q -f qcow2 -o cluster_size=4k -b disk -F raw -u image 64M" \
+			"truncate -s 0 image"; do
+		cp --sparse=always image before
+		run ublk-bpf reload -n 0 $change
+		is "$status" 1
+		has "$output" "its disk has become smaller, 33554432 bytes|an image of another kind|names other files than before|it is no qcow2 image"
+		fails
+		run dd if=/dev/zero of=/dev/ublkb0 bs=4k count=1 oflag=direct
+		[ "$status" -ne 0 ]
+		# when it is as it was, all is well
+		ublk-bpf reload -n 0 cp --sparse=always before image
+		is "$(ublk-bpf list -n 0 --json | jq '.[0].trouble')" null
+		verified
+	done
+	clean
 	image cluster_size=4k
 	device
 	run ublk-bpf reload -n 0 -f image
 	is "$status" 1
 	has "$output" "a qcow2 device keeps its file; delete it and add it again"
+	run ublk-bpf reload -n 0 -f image true
+	is "$status" 2
 }
 
 # Device 0, with writes that are in memory, over an image that lies on a disk which stands still.

@@ -5,7 +5,8 @@
  * 4 KiB random direct I/O, one job a CPU, each with DEPTH I/Os in flight, on each
  * PATH for SECONDS. They take turns of a tenth of a second, in an order that
  * rotates: whatever else slows the machine down meanwhile meets all of them. With first-
- * each has one turn, which counts from its first I/O: for what a new device has to find out.
+ * each has one turn, in the order given, of its first 1000 I/Os: for what a new device has
+ * to find out.
  * Prints one JSON object a PATH:
  *
  *   device		NAME
@@ -42,6 +43,8 @@
 #define TURN_SECONDS	0.1
 #define WARM_UP_SECONDS	0.02	/* of each turn, not counted */
 #define FIRST		"first-"
+#define FIRST_IOS	1000
+#define POLL_SECONDS	0.02
 
 struct device {
 	const char *name;
@@ -69,7 +72,7 @@ struct moment {
 };
 
 static bool is_write;
-static double turn_seconds = TURN_SECONDS, warm_up_seconds = WARM_UP_SECONDS;
+static unsigned long first_ios;		/* those that a turn has; 0: it has its time */
 static unsigned int depth;
 static struct device devices[MAX_DEVICES];
 static int nr_devices;
@@ -229,9 +232,13 @@ static void give_turn(struct device *dev)
 	turn = dev;
 	atomic_store(&turn_is_over, false);
 	pthread_barrier_wait(&turn_begins);
-	pause_for(warm_up_seconds);
+	if (!first_ios)
+		pause_for(WARM_UP_SECONDS);
 	begin = take_moment();
-	pause_for(turn_seconds);
+	if (!first_ios)
+		pause_for(TURN_SECONDS);
+	while (first_ios && take_moment().ios - begin.ios < first_ios)
+		pause_for(POLL_SECONDS);
 	end = take_moment();
 	atomic_store(&turn_is_over, true);
 	pthread_barrier_wait(&turn_ended);
@@ -313,8 +320,8 @@ int main(int argc, char **argv)
 	seconds = atof(argv[3]);
 	if (!strncmp(argv[1], FIRST, strlen(FIRST))) {
 		argv[1] += strlen(FIRST);
-		turn_seconds = seconds;
-		warm_up_seconds = 0;
+		first_ios = FIRST_IOS;
+		seconds = TURN_SECONDS;
 	}
 	is_write = !strcmp(argv[1], "write");
 	if (!depth || depth > MAX_DEPTH || seconds <= 0)
@@ -323,7 +330,7 @@ int main(int argc, char **argv)
 	for (i = 5; i < argc; i++)
 		add_device(argv[i]);
 
-	turns = seconds / turn_seconds + 0.5;
+	turns = seconds / TURN_SECONDS + 0.5;
 	if (turns < 1)
 		turns = 1;
 	start_jobs();

@@ -217,7 +217,6 @@ int qcow2_init(struct ublk_bpf_dev *dev, const struct ublk_bpf_args *args)
 	return device->names ? describe(dev, device) : fail_why(dev, -EIO, &why);
 }
 
-
 /* What the image lies over is locked by its server only: while there is none it may change. */
 static int check_below(struct qcow2_device *device, struct qcow2_why *why)
 {

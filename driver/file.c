@@ -175,18 +175,30 @@ again:
 	queue_work(fwd->tag->q->dev->wq, &fwd->work);
 }
 
+/*
+ * A file system looks at the iocb and its file after it was told that they are queued: the
+ * range, which keeps both, ends when the call has returned, too. Context: any.
+ */
+static void ublk_bpf_file_put_iocb(struct ublk_bpf_fwd *fwd)
+{
+	if (refcount_dec_and_test(&fwd->iocb_refs))
+		ublk_bpf_file_done(fwd, fwd->iocb_res);
+}
+
 static void ublk_bpf_file_complete(struct kiocb *iocb, long ret)
 {
 	struct ublk_bpf_fwd *fwd = container_of(iocb, struct ublk_bpf_fwd, iocb);
 
 	if (iocb->ki_flags & IOCB_WRITE)
 		kiocb_end_write(iocb);
-	ublk_bpf_file_done(fwd, ret);
+	fwd->iocb_res = ret;
+	ublk_bpf_file_put_iocb(fwd);
 }
 
 /*
  * Start the read or write of the rest of a range.
- * Return: what the file said, -EIOCBQUEUED when ublk_bpf_file_complete() tells.
+ * Return: what the file said, -EIOCBQUEUED when ublk_bpf_file_complete() tells; then
+ * there is a reference to put.
  */
 static long ublk_bpf_file_rw(struct ublk_bpf_fwd *fwd, bool nowait)
 {
@@ -205,6 +217,7 @@ static long ublk_bpf_file_rw(struct ublk_bpf_fwd *fwd, bool nowait)
 		.ki_flags	= nowait ? IOCB_NOWAIT : 0,
 		.ki_ioprio	= req_get_ioprio(fwd->tag->rq),
 	};
+	refcount_set(&fwd->iocb_refs, 2);
 	if (!fwd->range.backing->buffered)
 		iocb->ki_flags |= IOCB_DIRECT;
 	else if (nowait)
@@ -323,8 +336,10 @@ bool ublk_bpf_file_submit(struct ublk_bpf_fwd *fwd, bool nowait)
 	revert_creds(old_cred);
 	put_cred(cred);
 
-	if (ret == -EIOCBQUEUED)
+	if (ret == -EIOCBQUEUED) {
+		ublk_bpf_file_put_iocb(fwd);
 		return true;
+	}
 	if (nowait && ublk_bpf_would_wait(ret))
 		return false;
 	/* no file system restarts a system call here */

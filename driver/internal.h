@@ -150,6 +150,8 @@ struct ublk_bpf_fwd {
 	struct ublk_bpf_tag	*tag;
 	struct work_struct	work;
 	struct kiocb		iocb;
+	refcount_t		iocb_refs;	/* the file system's, and who called it */
+	long			iocb_res;	/* what it told late */
 	struct bio_vec		*bvec;	/* NULL: the bio's own */
 	unsigned int		nr_bvec;
 	u32			asked;	/* bytes, of the file */

@@ -118,9 +118,12 @@ bool find_user(unsigned int id, char *text, size_t size);
 /* In a server: where it is asked to reload, a descriptor or a negative errno. */
 int reload_listen(unsigned int id);
 
-/* Answer one question; what another file changes in @args is kept with the state. */
-void reload_answer(int listen_fd, struct ublk_bpf_dev *dev, const struct ublk_bpf_target *target,
-		   struct ublk_bpf_args *args);
+/*
+ * Answer one question; what another file changes in @args is kept with the state. Return: 2, or
+ * as ublk_bpf_dev_wait_fd() when the device has ended meanwhile.
+ */
+int reload_answer(int listen_fd, struct ublk_bpf_dev *dev, const struct ublk_bpf_target *target,
+		  struct ublk_bpf_args *args);
 void reload_unlink(unsigned int id);
 
 /* state.c */

@@ -102,16 +102,27 @@ static bool answer(int fd, const char *wrong)
 	return send(fd, wrong, strlen(wrong) + 1, MSG_NOSIGNAL) >= 0;
 }
 
-void reload_answer(int listen_fd, struct ublk_bpf_dev *dev, const struct ublk_bpf_target *target,
-		   struct ublk_bpf_args *args)
+/* Until it asks again, or has gone; or the device ends. Return: as ublk_bpf_dev_wait_fd(). */
+static int wait_for_client(struct ublk_bpf_dev *dev, int fd)
+{
+	int ret;
+
+	do
+		ret = ublk_bpf_dev_wait_fd(dev, fd);
+	while (ret == 3);
+	return ret;
+}
+
+int reload_answer(int listen_fd, struct ublk_bpf_dev *dev, const struct ublk_bpf_target *target,
+		  struct ublk_bpf_args *args)
 {
 	char text[MAX_PACKET];
 	ssize_t len;
-	int fd;
+	int fd, ret = 2;
 
 	fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC);
 	if (fd < 0)
-		return;
+		return ret;
 	set_timeout(fd, ASK_SECONDS);
 	len = recv(fd, text, sizeof(text) - 1, 0);
 	text[len > 0 ? len : 0] = '\0';
@@ -120,17 +131,18 @@ void reload_answer(int listen_fd, struct ublk_bpf_dev *dev, const struct ublk_bp
 			answer(fd, ublk_bpf_dev_error(dev));
 			len = 0;
 		} else {
-			set_timeout(fd, 0);
 			if (answer(fd, NULL))
-				recv(fd, text, sizeof(text) - 1, 0);
+				ret = wait_for_client(dev, fd);
+			/* what is left unread would be an error of the connection */
+			recv(fd, text, sizeof(text) - 1, MSG_DONTWAIT);
 			strcpy(text, "{}");
-			set_timeout(fd, ASK_SECONDS);
 		}
 	}
 	/* who asked may have gone: it is done all the same */
 	if (len > 0)
 		answer(fd, reload(dev, target, args, text));
 	close(fd);
+	return ret;
 }
 
 void reload_unlink(unsigned int id)
@@ -276,9 +288,7 @@ static int run_command(int fd, char **command)
 	signal(SIGQUIT, SIG_IGN);
 	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
 		;
-	if (WIFEXITED(status) && (!WEXITSTATUS(status) || WEXITSTATUS(status) == 127))
-		return WEXITSTATUS(status) ? EXIT_FAILURE : 0;
-	return complain("%s has failed; the device has what is behind it again", command[0]);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAILURE;
 }
 
 int cmd_reload(int argc, char **argv)
@@ -286,7 +296,7 @@ int cmd_reload(int argc, char **argv)
 	struct reload reload = { .id = -1 };
 	struct json_object *question = json_object_new_object();
 	char answer[MAX_PACKET] = "";
-	int fd, ret, status = 0;
+	int fd, ret, status = 0, failed = 0;
 
 	argp_parse(&reload_argp, argc, argv, ARGP_IN_ORDER, NULL, &reload);
 	if (reload.text) {
@@ -298,13 +308,17 @@ int cmd_reload(int argc, char **argv)
 	if (fd < 0)
 		return complain_of(&reload, fd, answer);
 	if (reload.command) {
-		status = complain_of(&reload, ask(fd, "{\"pause\": true}", answer), answer);
+		/* a server that does not know the word does not take the file either */
+		status = complain_of(&reload, ask(fd, "{\"pause\": true, \"file\": {}}", answer), answer);
 		if (status)
 			return status;
-		status = run_command(fd, reload.command);
+		failed = run_command(fd, reload.command);
 	}
 	ret = ask(fd, json_object_to_json_string(question), answer);
 	json_object_put(question);
 	close(fd);
-	return complain_of(&reload, ret, answer) ?: status;
+	status = complain_of(&reload, ret, answer);
+	if (failed && failed != 127 && !status)
+		complain("%s has failed; the device has what is behind it again", reload.command[0]);
+	return status || failed ? EXIT_FAILURE : 0;
 }

@@ -92,7 +92,9 @@ static int run(struct service *service, int report_fd)
 
 	while ((ret = ublk_bpf_dev_wait_fd(dev, reload_fd)) >= 2) {
 		if (ret == 2) {
-			reload_answer(reload_fd, dev, service->target, &service->args);
+			ret = reload_answer(reload_fd, dev, service->target, &service->args);
+			if (ret < 2)
+				break;
 			continue;
 		}
 		/* a reload may have ended it */

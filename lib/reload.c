@@ -129,6 +129,14 @@ static int tell_size(struct ublk_bpf_dev *dev)
 	return 0;
 }
 
+static int get_params(struct ublk_bpf_dev *dev, struct ublk_params *params)
+{
+	int ret = ublk_bpf_get_params(dev->ctrl, dev->info.dev_id, params);
+
+	return ret < 0 ? ublk_bpf_dev_fail(dev, ret, "the driver does not tell its size: %s",
+					   strerror(-ret)) : 0;
+}
+
 static int check_target(struct ublk_bpf_dev *dev)
 {
 	if (dev->target->reload)
@@ -154,23 +162,22 @@ int ublk_bpf_dev_reload(struct ublk_bpf_dev *dev, const struct ublk_bpf_file *fi
 	if (file && dev->target->options & UBLK_BPF_OPT_WHOLE)
 		return ublk_bpf_dev_fail(dev, -EOPNOTSUPP,
 			"a %s device keeps its file; delete it and add it again", dev->target->name);
-	ret = ublk_bpf_get_params(dev->ctrl, dev->info.dev_id, &now);
-	if (ret < 0)
-		return ublk_bpf_dev_fail(dev, ret, "the driver does not tell its size: %s",
-					 strerror(-ret));
 	/* a file that was recovered may have smaller blocks than the disk */
 	if (file)
-		ret = replace_backing(dev, file, 1U << now.basic.logical_bs_shift);
+		ret = get_params(dev, &now) ?: replace_backing(dev, file, 1U << now.basic.logical_bs_shift);
 	else
 		ret = dev->target->options & UBLK_BPF_OPT_WHOLE ? 0 : measure_again(dev);
 	if (ret)
 		return ret;
+	/* if it was paused this comes before all that may wait for its I/O */
 	ret = dev->target->reload(dev);
+	if (!ret) {
+		forget_trouble(dev);
+		ret = get_params(dev, &now);
+	}
 	if (!ret && dev->params.basic.dev_sectors != now.basic.dev_sectors)
 		ret = tell_size(dev);
 	if (!ret && file)
 		ret = drop_cache(dev);
-	if (!ret)
-		forget_trouble(dev);
 	return ret && file ? 1 : ret;
 }

@@ -27,6 +27,7 @@
  * @depth:	tags of a queue
  * @lock:	of all below, and of the maps; held from pause to reload
  * @image:	NULL: it is not open, and I/O that comes here waits or fails
+ * @lost:	why it is not opened again; empty: nothing was lost
  * @before:	what was counted before it was opened
  * @paused:	who reloads it has @lock
  * @locked:	QEMU is kept out of the files
@@ -45,6 +46,7 @@ struct qcow2_device {
 	unsigned int depth;
 	pthread_mutex_t lock;
 	struct qcow2_image *image;
+	struct qcow2_why lost;
 	struct qcow2_shared before;
 	bool paused;
 	bool locked;
@@ -64,6 +66,9 @@ void qcow2_deinit(struct ublk_bpf_dev *dev);
 
 /* qcow2.c: what the program may know of the image, after something was done to it; locked. */
 void qcow2_tell_program(struct qcow2_device *device);
+
+/* What an image that is open has ceased to do, and why; locked. */
+void qcow2_tell_user(struct ublk_bpf_dev *dev, const struct qcow2_device *device);
 
 /*
  * Wait until the program has taken what was given back to it: that needs the tables as they

@@ -7,7 +7,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
+#include <linux/fs.h>
 #include "device.h"
 #include "lock.h"
 #include "why.h"
@@ -229,6 +232,22 @@ static int check_below(struct qcow2_device *device, struct qcow2_why *why)
 	return 0;
 }
 
+/* Is the image one that the program can go on with, when it was ours to no server for a while? */
+static int check_kind(struct qcow2_device *device, struct qcow2_why *why)
+{
+	const struct qcow2_layout *layout = &device->layout;
+	struct qcow2_shared *shared = device->maps.shared;
+	__u64 kind = (__u64)layout->version << 32 | layout->cluster_bits << 16 | layout->entry_bits << 8 |
+		     qcow2_has_data_file(layout);
+
+	if (shared->kind && (shared->kind != kind || layout->size < shared->size))
+		return refuse(why, -ESTALE,
+			      "it is not the image that it was when its server died; delete the device and add it again");
+	shared->kind = kind;
+	shared->size = layout->size;
+	return 0;
+}
+
 /* Open the image in memory that the program sees. Its header was read. Locked, or before I/O. */
 static int open_image(struct ublk_bpf_dev *dev, struct qcow2_device *device, struct qcow2_why *why)
 {
@@ -266,7 +285,9 @@ int qcow2_prepare(struct ublk_bpf_dev *dev)
 	device->given = calloc(ublk_bpf_dev_nr_queues(dev) * device->depth, sizeof(*device->given));
 	if (!device->given)
 		return -ENOMEM;
-	ret = check_below(device, &why) ?: open_image(dev, device, &why);
+	ret = check_kind(device, &why) ?: check_below(device, &why);
+	if (!ret)
+		ret = open_image(dev, device, &why);
 	return ret ? fail_why(dev, ret, &why) : 0;
 }
 
@@ -286,61 +307,88 @@ static bool is_unchanged(const struct qcow2_layout *was, const struct qcow2_layo
 	       was->autoclear == now->autoclear;
 }
 
-/* Has nobody gone past the locks, and changed an image that we have changed, too? */
+/* Has nobody gone past the locks, and changed an image that we have changed, too? -ESTALE: yes. */
 static int check_ours(struct qcow2_device *device, struct qcow2_why *why)
 {
 	const struct qcow2_image *image = device->image;
 	struct qcow2_layout now;
 	int ret;
 
-	if (!image->begun || qcow2_image_corrupt(image))
+	if (!image->begun || qcow2_image_stopped(image))
 		return 0;
 	ret = qcow2_read_header(&device->file.blk, &now, why);
-	if (!ret && !is_unchanged(&image->layout, &now))
-		ret = refuse(why, -ESTALE,
-			     "somebody else has changed it while it was in use, and what was not flushed is lost; delete the device and run qemu-img check");
+	if (ret == -EINVAL || ret == -ENOTSUP || (!ret && !is_unchanged(&image->layout, &now)))
+		return refuse(why, -ESTALE,
+			      "somebody else has changed it while it was in use, and what was not flushed is lost; delete the device and run qemu-img check");
 	return ret;
 }
 
-/* Write what is to be in the image, unless that is somebody else's by now; it is closed then. */
-static int close_image(struct qcow2_device *device, struct qcow2_why *why)
+/*
+ * Write what is to be in the image, unless that is somebody else's by now; it is closed then. If
+ * something is lost by that, no other one takes its place: who was told that it is there would
+ * not hear of it.
+ */
+static int close_image(struct qcow2_device *device, bool stale, struct qcow2_why *why)
 {
-	int ret = check_ours(device, why);
+	int ret = -ESTALE;
 
-	if (ret)
+	if (stale)
 		qcow2_image_drop(device->image);
 	else
 		ret = qcow2_image_close(device->image);
 	free(device->image);
 	device->image = NULL;
+	if (ret && !why->text[0])
+		refuse(why, ret, "not all that was written is in it (%s); delete the device and run qemu-img check",
+		       strerror(-ret));
+	if (ret)
+		device->lost = *why;
 	return ret;
 }
 
 /* The same while the program does I/O, which has no table then. When it fails it may still be open. */
 static int let_go(struct ublk_bpf_dev *dev, struct qcow2_device *device, struct qcow2_why *why)
 {
-	int ours = check_ours(device, why), ret = ours;
+	int ret = check_ours(device, why);
+	bool stale = ret == -ESTALE;
 
-	qcow2_wait_for_given(dev, device);
-	if (!ret)
-		ret = qcow2_image_flush(device->image);
-	if (ret && !ours)
+	if (ret && !stale)
 		return ret;
-	ret = qcow2_tables_forget(&device->image->tables, ours);
+	qcow2_wait_for_given(dev, device);
+	ret = stale ? 0 : qcow2_image_flush(device->image);
+	if (ret)
+		return refuse(why, ret, "its writes have failed, see list; delete the device and run qemu-img check");
+	ret = qcow2_tables_forget(&device->image->tables, stale);
 	if (ret)
 		return refuse(why, ret,
 			      "I/O that uses its tables does not end; try again, or delete the device");
-	ret = close_image(device, why);
-	qcow2_tell_program(device);
-	return ret;
+	return close_image(device, stale, why);
+}
+
+/* A block device's page cache is the others' only: what they read is what we wrote, and back. */
+static void drop_pages(const struct qcow2_file *file)
+{
+	if (file->is_block && ioctl(file->fd, BLKFLSBUF, 0))
+		return;		/* they go when nobody has it open */
 }
 
 static void unlock_files(struct qcow2_device *device)
 {
+	drop_pages(&device->file);
 	qcow2_unlock(device->file.fd);
-	if (device->data.bounce)
+	if (device->data.bounce) {
+		drop_pages(&device->data);
 		qcow2_unlock(device->data.fd);
+	}
 	device->locked = false;
+}
+
+/* Has it been removed, such as by who has put another one in its place? */
+static bool is_gone(const struct qcow2_file *file)
+{
+	struct stat stat;
+
+	return !fstat(file->fd, &stat) && !stat.st_nlink;
 }
 
 static int lock_files(struct ublk_bpf_dev *dev, struct qcow2_device *device)
@@ -350,11 +398,17 @@ static int lock_files(struct ublk_bpf_dev *dev, struct qcow2_device *device)
 
 	if (!ret && !device->locked && device->data.bounce)
 		ret = lock(dev, device->data.fd, read_only);
-	if (ret)
+	if (ret) {
 		unlock_files(device);
-	else
-		device->locked = true;
-	return ret;
+		return ret;
+	}
+	device->locked = true;
+	drop_pages(&device->file);
+	drop_pages(&device->data);
+	if (is_gone(&device->file) || (device->data.bounce && is_gone(&device->data)))
+		return ublk_bpf_dev_fail(dev, -ENOENT,
+			"another file has been put in its place; delete the device and add it again");
+	return 0;
 }
 
 /* Can a device go on with what its image has become? */
@@ -386,32 +440,52 @@ static int check_change(struct qcow2_device *device, const struct qcow2_layout *
 
 static int open_again(struct ublk_bpf_dev *dev, struct qcow2_device *device, struct qcow2_why *why)
 {
-	struct qcow2_layout now;
-	int ret = qcow2_read_header(&device->file.blk, &now, why);
+	struct qcow2_layout was = device->layout, now;
+	int ret;
 
+	if (device->lost.text[0]) {
+		*why = device->lost;
+		return -EIO;
+	}
+	ret = qcow2_read_header(&device->file.blk, &now, why);
 	if (!ret)
 		ret = check_change(device, &now, why);
 	if (ret)
 		return ret;
 	device->layout = now;
-	return open_image(dev, device, why);
+	ret = open_image(dev, device, why);
+	if (ret)
+		device->layout = was;
+	else
+		device->maps.shared->size = now.size;
+	return ret;
+}
+
+/* Something has failed, or is well again. Called with the lock. Return: @ret. */
+static int told(struct ublk_bpf_dev *dev, struct qcow2_device *device, int ret, const struct qcow2_why *why)
+{
+	if (ret)
+		fail_why(dev, ret, why);
+	if (ret && !device->image)
+		ublk_bpf_dev_warn(dev, "its I/O fails: %s", ublk_bpf_dev_error(dev));
+	qcow2_tell_program(device);
+	qcow2_tell_user(dev, device);
+	return ret;
 }
 
 /* I/O that needs us waits for the lock until reload. */
 int qcow2_pause(struct ublk_bpf_dev *dev)
 {
 	struct qcow2_device *device = qcow2_device_of(dev);
-	struct qcow2_why why = {};
-	int ret = 0;
+	struct qcow2_why why = device->lost;
+	int ret;
 
 	pthread_mutex_lock(&device->lock);
-	if (device->image)
-		ret = let_go(dev, device, &why);
+	ret = device->image ? let_go(dev, device, &why) : why.text[0] ? -EIO : 0;
+	told(dev, device, ret, &why);
 	if (ret) {
-		if (!device->image)
-			ublk_bpf_dev_warn(dev, "its I/O fails: %s", why.text[0] ? why.text : strerror(-ret));
 		pthread_mutex_unlock(&device->lock);
-		return fail_why(dev, ret, &why);
+		return ret;
 	}
 	unlock_files(device);
 	device->paused = true;
@@ -446,13 +520,12 @@ int qcow2_reload(struct ublk_bpf_dev *dev)
 		snprintf(why.text, sizeof(why.text), "%.200s", ublk_bpf_dev_error(dev));
 	else
 		ret = device->image ? reload_open(dev, device, &why) : open_again(dev, device, &why);
-	if (ret) {
-		fail_why(dev, ret, &why);
-		if (!device->image)
-			ublk_bpf_dev_warn(dev, "its I/O fails: %s", ublk_bpf_dev_error(dev));
-	} else {
+	if (!ret)
 		ret = describe(dev, device);
-	}
+	else
+		fail_why(dev, ret, &why);
+	snprintf(why.text, sizeof(why.text), "%.200s", ublk_bpf_dev_error(dev));
+	told(dev, device, ret, &why);
 	pthread_mutex_unlock(&device->lock);
 	return ret;
 }
@@ -465,10 +538,9 @@ void qcow2_deinit(struct ublk_bpf_dev *dev)
 
 	if (!device)
 		return;
-	ret = device->image ? close_image(device, &why) : 0;
+	ret = device->image ? close_image(device, check_ours(device, &why) == -ESTALE, &why) : 0;
 	if (ret)
-		ublk_bpf_dev_warn(dev, "its image could not be closed: %s",
-				  why.text[0] ? why.text : strerror(-ret));
+		ublk_bpf_dev_warn(dev, "its image could not be closed: %s", why.text);
 	qcow2_maps_close(&device->maps);
 	free(device->given);
 	free(device->names);

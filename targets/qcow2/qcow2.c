@@ -173,11 +173,11 @@ static int serve(struct ublk_bpf_dev *dev, struct qcow2_device *device,
 	return ret;
 }
 
-/* What the device has ceased to do, and why. */
-static void tell_user(struct ublk_bpf_dev *dev, const struct qcow2_device *device)
+void qcow2_tell_user(struct ublk_bpf_dev *dev, const struct qcow2_device *device)
 {
-	const char *corrupt = qcow2_image_corrupt(device->image);
-	int failed = device->image->tables.failed ?: device->image->refs.failed;
+	const struct qcow2_image *image = device->image;
+	const char *corrupt = image ? qcow2_image_corrupt(image) : NULL;
+	int failed = image ? image->tables.failed ?: image->refs.failed : 0;
 
 	if (corrupt)
 		ublk_bpf_dev_warn(dev, "writes fail: %s", corrupt);
@@ -208,7 +208,7 @@ static int qcow2_handle_io(struct ublk_bpf_dev *dev, unsigned int queue, unsigne
 	} else {
 		ret = serve(dev, device, iod, buf);
 		qcow2_tell_program(device);
-		tell_user(dev, device);
+		qcow2_tell_user(dev, device);
 	}
 out:
 	pthread_mutex_unlock(&device->lock);

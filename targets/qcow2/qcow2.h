@@ -50,7 +50,10 @@ struct qcow2_geometry {
  * @evictions:	tables that have left memory
  * @allocations: clusters
  * @leaks:	clusters that are not needed any more, and will not be used again
- * @below:	what the image lies over, see qcow2_chain_identity(); no program needs it
+ * @below:	what the image lies over, see qcow2_chain_identity(); as what follows it is for
+ *		the next server, not for the program
+ * @kind:	what of the image must stay as it is
+ * @size:	of the disk, which does not become smaller
  */
 struct qcow2_shared {
 	__u64 end;
@@ -62,6 +65,8 @@ struct qcow2_shared {
 	__u64 allocations;
 	__u64 leaks;
 	__u64 below;
+	__u64 kind;
+	__u64 size;
 };
 
 /* Of an entry's first word, in the machine's order: see format.h, which no program can include. */

@@ -320,8 +320,13 @@ bytes() { blockdev --getsize64 /dev/ublkb0; }
 	soon served_again
 	pkill -f "sleep 1000"
 	verified
+	# who ends the device does not wait for it
+	ublk-bpf reload -n 0 sleep 1000 3>&- &
+	sleep 1
 	is "$(of failed)" 0
-	clean
+	ublk-bpf del -n 0
+	pkill -f "sleep 1000"
+	qemu-img check image
 	is "$(qemu-img convert -l before -O raw image disk && head -c 1M disk | md5sum)" "$md5"
 }
 
@@ -349,6 +354,10 @@ fails() { has "$(ublk-bpf list -n 0)" "its I/O fails: $1"; }
 			run dd bs=4k count=1 $op
 			[ "$status" -ne 0 ]
 		done
+		# what was lost does not come back by asking again
+		run $way
+		is "$status" 1
+		has "$output" "cannot reload device 0: somebody else has changed it while it was in use"
 		ublk-bpf del -n 0
 		is "$(md5sum image)" "$md5"
 	done
@@ -378,11 +387,11 @@ fails() { has "$(ublk-bpf list -n 0)" "its I/O fails: $1"; }
 	verified
 	for change in "qemu-img resize -q --shrink image 32M" "qemu-img create -q -f qcow2 image 64M" \
 			"qemu-img create -q -f qcow2 -o cluster_size=4k -b disk -F raw -u image 64M" \
-			"truncate -s 0 image"; do
+			"truncate -s 0 image" "qemu-img resize -q image 1T"; do
 		cp --sparse=always image before
 		run ublk-bpf reload -n 0 $change
 		is "$status" 1
-		has "$output" "its disk has become smaller, 33554432 bytes|an image of another kind|names other files than before|it is no qcow2 image"
+		has "$output" "its disk has become smaller, 33554432 bytes|an image of another kind|names other files than before|it is no qcow2 image|has grown by more than a device in use has room for"
 		fails
 		run dd if=/dev/zero of=/dev/ublkb0 bs=4k count=1 oflag=direct
 		[ "$status" -ne 0 ]
@@ -391,7 +400,25 @@ fails() { has "$(ublk-bpf list -n 0)" "its I/O fails: $1"; }
 		is "$(ublk-bpf list -n 0 --json | jq '.[0].trouble')" null
 		verified
 	done
-	clean
+	run ublk-bpf reload -n 0 sh -c "cp image other && mv other image"
+	is "$status" 1
+	has "$output" "another file has been put in its place"
+	ublk-bpf del -n 0
+
+	# nor the next server's
+	for change in "qemu-img create -q -f qcow2 image 64M" "qemu-img resize -q --shrink image 32M"; do
+		image cluster_size=4k
+		device --recover wait
+		ublk-bpf reload -n 0 sleep 1000 3>&- &
+		sleep 1
+		kill -KILL "$(jq .server_pid /run/ublk-bpf/0.json)"
+		$change
+		run ublk-bpf recover -n 0
+		is "$status" 1
+		has "$output" "it is not the image that it was when its server died"
+		pkill -f "sleep 1000"
+		ublk-bpf del -n 0
+	done
 	image cluster_size=4k
 	device
 	run ublk-bpf reload -n 0 -f image
@@ -480,4 +507,21 @@ mapped() {
 		[ "$(mapped)" -le $((32 + 16 + 1 << 20)) ]
 		clean
 	done
+}
+
+@test "pages_of_an_image_on_a_disk_are_not_older_than_it" {
+	null_blk raw 128
+	qemu-img create -q -f qcow2 -o preallocation=metadata,cluster_size=64k /dev/raw 64M
+	is "$(ublk-bpf add qcow2 -n 0 -f /dev/raw)" /dev/ublkb0
+	for pattern in 1 2; do
+		is "$("$CHECKOUT/$tools/io" /dev/ublkb0 write 0 1M pattern=$pattern)" "ok 1048576"
+		# by its page cache
+		ublk-bpf reload -n 0 qemu-img convert -f qcow2 -O raw /dev/raw disk
+		is "$("$CHECKOUT/$tools/io" disk read 0 1M pattern=$pattern)" "ok 1048576"
+	done
+	ublk-bpf reload -n 0 qemu-img snapshot -c now /dev/raw
+	verified
+	ublk-bpf del -n 0
+	qemu-img check /dev/raw
+	no_null_blk raw
 }

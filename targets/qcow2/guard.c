@@ -256,16 +256,27 @@ static int check_entry(struct qcow2_guard *guard, __u32 l1, __u32 nr, __u64 entr
 	return ret;
 }
 
+/* Is it an entry as nearly all are, of a whole cluster that can be its? */
+static bool is_plain(const struct qcow2_guard *guard, __u64 entry)
+{
+	__u64 place = entry & QCOW2_OFFSET, cluster = place >> guard->layout->cluster_bits;
+
+	return place && !(entry & ~(QCOW2_COPIED | QCOW2_OFFSET)) &&
+	       cluster << guard->layout->cluster_bits == place && cluster < guard->end &&
+	       !qcow2_guard_find(guard, cluster);
+}
+
 int qcow2_guard_check_table(struct qcow2_guard *guard, __u32 l1, const void *bytes)
 {
 	bool subclusters = guard->layout->entry_bits == 4;
+	bool plain = !subclusters && !qcow2_has_data_file(guard->layout);
 	__u32 nr = qcow2_l2_entries(guard->layout), i;
 	int ret = 0;
 
 	for (i = 0; !ret && i < nr; i++, bytes += 1U << guard->layout->entry_bits) {
 		__u64 entry = qcow2_get64(bytes), bitmap = subclusters ? qcow2_get64(bytes + 8) : 0;
 
-		if (entry || bitmap)
+		if ((entry || bitmap) && !(plain && is_plain(guard, entry)))
 			ret = check_entry(guard, l1, i, entry, bitmap);
 	}
 	return ret;

@@ -461,11 +461,9 @@ static int open_again(struct ublk_bpf_dev *dev, struct qcow2_device *device, str
 	return ret;
 }
 
-/* Something has failed, or is well again. Called with the lock. Return: @ret. */
-static int told(struct ublk_bpf_dev *dev, struct qcow2_device *device, int ret, const struct qcow2_why *why)
+/* What is behind the device is another thing by now, or nothing. Called with the lock. Return: @ret. */
+static int told(struct ublk_bpf_dev *dev, struct qcow2_device *device, int ret)
 {
-	if (ret)
-		fail_why(dev, ret, why);
 	if (ret && !device->image)
 		ublk_bpf_dev_warn(dev, "its I/O fails: %s", ublk_bpf_dev_error(dev));
 	qcow2_tell_program(device);
@@ -482,8 +480,9 @@ int qcow2_pause(struct ublk_bpf_dev *dev)
 
 	pthread_mutex_lock(&device->lock);
 	ret = device->image ? let_go(dev, device, &why) : why.text[0] ? -EIO : 0;
-	told(dev, device, ret, &why);
-	if (ret) {
+	if (ret)
+		fail_why(dev, ret, &why);
+	if (told(dev, device, ret)) {
 		pthread_mutex_unlock(&device->lock);
 		return ret;
 	}
@@ -516,16 +515,11 @@ int qcow2_reload(struct ublk_bpf_dev *dev)
 		pthread_mutex_lock(&device->lock);
 	device->paused = false;
 	ret = lock_files(dev, device);
-	if (ret)
-		snprintf(why.text, sizeof(why.text), "%.200s", ublk_bpf_dev_error(dev));
-	else
+	if (!ret) {
 		ret = device->image ? reload_open(dev, device, &why) : open_again(dev, device, &why);
-	if (!ret)
-		ret = describe(dev, device);
-	else
-		fail_why(dev, ret, &why);
-	snprintf(why.text, sizeof(why.text), "%.200s", ublk_bpf_dev_error(dev));
-	told(dev, device, ret, &why);
+		ret = ret ? fail_why(dev, ret, &why) : describe(dev, device);
+	}
+	told(dev, device, ret);
 	pthread_mutex_unlock(&device->lock);
 	return ret;
 }

@@ -92,12 +92,6 @@ static bool give_back(struct qcow2_device *device, const struct ublksrv_io_desc 
 	return true;
 }
 
-/*
- * Wait until the program has taken what was given back to it: that needs the tables as they
- * are. Their threads do no more than tell the driver, so it is not long. Called with
- * device->lock, so that nothing more is given. Those of a server that died may stay, but
- * what comes of them has not been the server's since; and if the program is gone, so will all.
- */
 void qcow2_wait_for_given(struct ublk_bpf_dev *dev, struct qcow2_device *device)
 {
 	unsigned int nr = ublk_bpf_dev_nr_queues(dev) * device->depth, i, waits = 0;
@@ -217,7 +211,7 @@ out:
 
 static int qcow2_counters(unsigned int dev_id, struct ublk_bpf_counter *counters, unsigned int max)
 {
-	struct qcow2_shared shared;
+	struct qcow2_shared shared = {};
 	__u64 hits;
 	int ret = qcow2_maps_read_counts(dev_id, &shared, &hits);
 	const struct ublk_bpf_counter all[] = {

@@ -104,6 +104,19 @@ int backing_claim(struct ublk_bpf_dev *dev, const char *path, bool read_only,
 			"the file cannot be locked; put it on a local file system");
 		goto close_fd;
 	}
+	/*
+	 * Pages that whoever made the file left in memory would be written back and thrown away
+	 * by direct I/O, a range at a time, and each write would end in a worker while one is left.
+	 */
+	if (S_ISREG(st->st_mode) && !dev->args->buffered) {
+		if (fdatasync(fd)) {
+			ret = ublk_bpf_dev_fail(dev, -errno,
+				"what was written to it before cannot be made durable: %s; see dmesg for its disk's errors",
+				strerror(errno));
+			goto close_fd;
+		}
+		posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+	}
 	return fd;
 
 close_fd:

@@ -345,6 +345,16 @@ sectors_and_flushes() { awk '{ print $7, $16 }' "/sys/block/$1/stat"; }
 	[ "$(stat_of 0 failed)" = 0 ]
 }
 
+@test "pages_of_a_file_that_was_just_made_leave_memory" {
+	image_on ext4 0
+	head -c 8M /dev/urandom >/mnt/below/image	# through the page cache, and not synced
+	sum=$(sha256sum </mnt/below/image)
+	[ "$(fincore -bn -o PAGES /mnt/below/image)" -gt 0 ]
+	dev=$(ublk-bpf add loop -n 0 -f /mnt/below/image)
+	is "$(fincore -bn -o PAGES /mnt/below/image | tr -d ' ')" 0
+	is "$(sha256sum <"$dev")" "$sum"
+}
+
 @test "file_on_xfs_verifies" {
 	image_on xfs 64M
 	dev=$(ublk-bpf add loop -n 0 -f /mnt/below/image)

@@ -1,35 +1,8 @@
 # A qcow2 image: its mapping in memory, the program does what it has a place for.
 # gate: 7.3 (qcow2_behaviour.bats is gone through on 6.12)
-load common
-
-setup() {
-	common_setup
-	mkdir -p /mnt/below
-	null_blk nb 512
-	mkfs.ext4 -q /dev/nb
-	mount /dev/nb /mnt/below
-	cd /mnt/below || return
-}
-
-teardown() {
-	local status=0
-	cd "$CHECKOUT" || return
-	common_teardown || status=1
-	umount /mnt/below
-	no_background
-	return $status
-}
-
-ctrl() { "$CHECKOUT/$tools/ctrl" "$@"; }
-of() { ctrl stats 0 print="$1"; }
-
-# An image of 64 MB with options $1.
-image() { qemu-img create -q -f qcow2 -o "$1" image 64M; }
+load qcow2_image
 
 random() { head -c "$2" /dev/urandom >"$1"; }
-
-# Device 0 of it.
-device() { is "$(ublk-bpf add qcow2 -n 0 -f image "$@")" /dev/ublkb0; }
 
 # What add says when it refuses, as a regular expression.
 refused() {
@@ -38,14 +11,8 @@ refused() {
 	has "$output" "^ublk-bpf: cannot add qcow2 over image: .*$1"
 }
 
-# Without the device, QEMU finds nothing wrong with the image.
-clean() {
-	ublk-bpf del -n 0
-	qemu-img check image
-}
-
 # The same random list on the device and in memory, then by QEMU.
-compared() {
+operated() {
 	seeded
 	"$CHECKOUT/$tools/compare" /dev/ublkb0 seed="$SEED" "$@"
 	is "$(of failed)" 0
@@ -64,9 +31,9 @@ verified() {
 
 @test "new_image_does_random_operations" {
 	for cluster in 64k 512 4k 2M; do
-		image cluster_size=$cluster
+		image cluster_size=$cluster 64M
 		device
-		compared
+		operated
 	done
 }
 
@@ -99,14 +66,14 @@ verified() {
 		[[ $options = *-c* ]] || qemu-img convert -l taken -O raw image was
 		[[ $options = *-c* ]] || cmp -n 20000000 full was
 	done
-	image data_file=data,data_file_raw=on
+	image data_file=data,data_file_raw=on 64M
 	device
-	compared
+	operated
 	qemu-img compare -f raw -F raw data disk
 }
 
 @test "cache_that_is_too_small_is_enough" {
-	image cluster_size=512
+	image cluster_size=512 64M
 	device --cache 16k -q 2
 	verified --bs=4k --numjobs=2 --size=32M --offset_increment=32M --iodepth=16
 	is "$(of failed)" 0
@@ -114,7 +81,7 @@ verified() {
 }
 
 @test "image_that_is_only_read_stays_as_it_is" {
-	image lazy_refcounts=on
+	image lazy_refcounts=on 64M
 	qemu-io -f qcow2 -c "write -P 7 1M 1M" image >/dev/null
 	before=$(md5sum <image)
 	device -r
@@ -126,7 +93,7 @@ verified() {
 }
 
 @test "qemu_and_the_device_keep_each_other_out" {
-	image cluster_size=64k
+	image cluster_size=64k 64M
 	device
 	run qemu-img check image
 	has "$output" "lock"
@@ -174,18 +141,18 @@ verified() {
 	refused "it is no qcow2 image"
 	qemu-img create -q -f qcow2 --object secret,id=s,data=x -o encrypt.format=luks,encrypt.key-secret=s image 1M
 	refused "it is encrypted"
-	image compat=1.1
+	image compat=1.1 64M
 	run ublk-bpf add qcow2 -f image,start=512
 	is "$status" 2
 	has "$output" "target qcow2 uses image as a whole; leave out start and length"
 }
 
 @test "preallocated_image_is_served_by_its_program" {
-	image preallocation=metadata
+	image preallocation=metadata 64M
 	device
 	settled /dev/ublkb0
 	# the first write has the server say in the file that it is being changed
-	"$CHECKOUT/$tools/io" /dev/ublkb0 write 0 4096
+	io /dev/ublkb0 write 0 4096
 	before=$(of redirected)
 	verified
 	is "$(of redirected)" "$before"
@@ -205,7 +172,7 @@ verified() {
 served_again() { ublk-bpf recover -n 0; }
 
 @test "server_is_killed_while_it_allocates" {
-	image cluster_size=4k
+	image cluster_size=4k 64M
 	device -q 2 --recover wait --cache 64k
 	seeded
 	fio --name=v --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=randwrite --bs=4k \
@@ -229,7 +196,7 @@ served_again() { ublk-bpf recover -n 0; }
 }
 
 @test "device_whose_program_is_gone_is_its_servers" {
-	image cluster_size=4k
+	image cluster_size=4k 64M
 	device --fallback --cache 64k -q 2
 	verified --size=48M --io_size=48M >fio.log 2>&1 3>&- &
 	sleep 1
@@ -245,7 +212,7 @@ served_again() { ublk-bpf recover -n 0; }
 }
 
 @test "image_that_proves_to_be_corrupt_fails_writes_and_says_why" {
-	image cluster_size=64k
+	image cluster_size=64k 64M
 	qemu-io -f qcow2 -c "write -P 5 0 64k" image >/dev/null
 	# header, refcount table and block, L1 table, L2 table: whose first entry names the L1 table
 	printf '\x80\0\0\0\0\x03\0\0' | dd of=image bs=1 seek=$((4 << 16)) conv=notrunc status=none
@@ -287,12 +254,12 @@ bytes() { blockdev --getsize64 /dev/ublkb0; }
 		is "$(of failed)" 0
 		kill -KILL "$(jq .server_pid /run/ublk-bpf/0.json)"
 		soon served_again
-		compared bytes=64M ops=500
+		operated bytes=64M ops=500
 	done
 }
 
 @test "image_is_left_to_others_for_a_while" {
-	image cluster_size=4k
+	image cluster_size=4k 64M
 	device --recover wait
 	dd if=/dev/urandom of=/dev/ublkb0 bs=64k count=16 oflag=direct status=none
 	run qemu-img snapshot -c before image
@@ -340,7 +307,7 @@ fails() { has "$(ublk-bpf list -n 0)" "its I/O fails: $1"; }
 @test "image_that_somebody_else_has_changed_is_not_written" {
 	local ways=("ublk-bpf reload -n 0" "ublk-bpf reload -n 0 true") way
 	for way in "${ways[@]}"; do
-		image cluster_size=4k
+		image cluster_size=4k 64M
 		device
 		verified
 		resized 128M
@@ -362,7 +329,7 @@ fails() { has "$(ublk-bpf list -n 0)" "its I/O fails: $1"; }
 		is "$(md5sum image)" "$md5"
 	done
 	# nor when the device ends
-	image cluster_size=4k
+	image cluster_size=4k 64M
 	device
 	verified
 	resized 128M
@@ -371,7 +338,7 @@ fails() { has "$(ublk-bpf list -n 0)" "its I/O fails: $1"; }
 	is "$(md5sum image)" "$md5"
 	# nothing was lost of what was not written yet
 	for way in "" -r; do
-		image cluster_size=4k
+		image cluster_size=4k 64M
 		device $way
 		resized 96M
 		ublk-bpf reload -n 0
@@ -382,7 +349,7 @@ fails() { has "$(ublk-bpf list -n 0)" "its I/O fails: $1"; }
 }
 
 @test "image_that_has_become_another_is_not_the_devices" {
-	image cluster_size=4k
+	image cluster_size=4k 64M
 	device
 	verified
 	for change in "qemu-img resize -q --shrink image 32M" "qemu-img create -q -f qcow2 image 64M" \
@@ -407,7 +374,7 @@ fails() { has "$(ublk-bpf list -n 0)" "its I/O fails: $1"; }
 
 	# nor the next server's
 	for change in "qemu-img create -q -f qcow2 image 64M" "qemu-img resize -q --shrink image 32M"; do
-		image cluster_size=4k
+		image cluster_size=4k 64M
 		device --recover wait
 		ublk-bpf reload -n 0 sleep 1000 3>&- &
 		sleep 1
@@ -419,7 +386,7 @@ fails() { has "$(ublk-bpf list -n 0)" "its I/O fails: $1"; }
 		pkill -f "sleep 1000"
 		ublk-bpf del -n 0
 	done
-	image cluster_size=4k
+	image cluster_size=4k 64M
 	device
 	run ublk-bpf reload -n 0 -f image
 	is "$status" 1
@@ -514,10 +481,10 @@ mapped() {
 	qemu-img create -q -f qcow2 -o preallocation=metadata,cluster_size=64k /dev/raw 64M
 	is "$(ublk-bpf add qcow2 -n 0 -f /dev/raw)" /dev/ublkb0
 	for pattern in 1 2; do
-		is "$("$CHECKOUT/$tools/io" /dev/ublkb0 write 0 1M pattern=$pattern)" "ok 1048576"
+		is "$(io /dev/ublkb0 write 0 1M pattern=$pattern)" "ok 1048576"
 		# by its page cache
 		ublk-bpf reload -n 0 qemu-img convert -f qcow2 -O raw /dev/raw disk
-		is "$("$CHECKOUT/$tools/io" disk read 0 1M pattern=$pattern)" "ok 1048576"
+		is "$(io disk read 0 1M pattern=$pattern)" "ok 1048576"
 	done
 	ublk-bpf reload -n 0 qemu-img snapshot -c now /dev/raw
 	verified

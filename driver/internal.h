@@ -245,6 +245,7 @@ struct ublk_bpf_dev {
 	struct workqueue_struct		*wq;		/* what this one waits for */
 	struct ublk_bpf_backing __rcu	*slots[UBLK_BPF_MAX_SLOTS];	/* ub->mutex to write */
 	unsigned int			nr_slots;	/* that are set; likewise */
+	u32				discards;	/* slots whose backing, or the last one, can */
 	u64				cookie;
 	u32				attach_flags;
 	u32				prog_id;

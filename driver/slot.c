@@ -158,6 +158,10 @@ static bool ublk_bpf_swap_slot(struct ublk_bpf_dev *dev, u32 slot,
 
 	old = rcu_replace_pointer(dev->slots[slot], backing, true);
 	WRITE_ONCE(dev->nr_slots, dev->nr_slots + !!backing - !!old);
+	if (backing && backing->can_discard)
+		dev->discards |= BIT(slot);
+	else if (backing)
+		dev->discards &= ~BIT(slot);
 	if (!old)
 		return false;
 	atomic_inc(&dev->dying_slots);
@@ -175,7 +179,6 @@ static int ublk_bpf_wait_dying(struct ublk_bpf_dev *dev)
 static bool ublk_bpf_disk_is_laxer(struct ublk_bpf_dev *dev, u32 slot,
 				   const struct ublk_bpf_backing *backing)
 {
-	const struct ublk_bpf_backing *old = rcu_dereference_protected(dev->slots[slot], true);
 	struct request_queue *q;
 	bool laxer = false;
 
@@ -186,7 +189,7 @@ static bool ublk_bpf_disk_is_laxer(struct ublk_bpf_dev *dev, u32 slot,
 			backing->block > queue_logical_block_size(q) ||
 			(backing->has_cache && !blk_queue_write_cache(q)) ||
 			(backing->stable && !(q->limits.features & BLK_FEAT_STABLE_WRITES)) ||
-			(old && old->can_discard && !backing->can_discard &&
+			(dev->discards & BIT(slot) && !backing->can_discard &&
 			 q->limits.max_discard_sectors);
 	mutex_unlock(&dev->set->tag_list_lock);
 

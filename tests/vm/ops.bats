@@ -421,7 +421,7 @@ object=behave
 	holds 8192 AGAIN_REDIRECT a 0 27
 }
 
-@test "live_slot_takes_no_backing_of_stricter_alignment" {
+@test "live_slot_takes_no_backing_that_is_stricter_than_its_disk" {
 	fresh
 	# a disk without backings lets buffers of any 4 bytes in, device mapper only
 	# whole sectors
@@ -430,6 +430,31 @@ object=behave
 	is "$(cat "/sys/block/$(basename "$(realpath /dev/mapper/stricter)")/queue/dma_alignment")" 511
 	is "$(ctrl set 0 slot=0 fd=9 9<>/dev/mapper/stricter)" EINVAL
 	dmsetup remove stricter
+	fresh
+	background "$tools/server" 0 SERVE /dev/a	# aligned as every null_blk is
+	null_blk c 16 blocksize=4096
+	is "$(ctrl set 0 slot=1 fd=9 9<>/dev/c)" EINVAL
+	no_null_blk c
+	null_blk c 16
+	echo 1 >/sys/block/c/queue/stable_writes
+	is "$(ctrl set 0 slot=1 fd=9 9<>/dev/c)" EINVAL
+	echo 0 >/sys/block/c/queue/stable_writes
+	is "$(ctrl set 0 slot=1 fd=9 9<>/dev/c)" ok
+	is "$(ctrl clear 0 slot=1)" ok
+	no_null_blk c
+	# null has no cache to flush
+	fresh
+	ublk-bpf add null -n 0
+	is "$(cat /sys/block/ublkb0/queue/write_cache)" "write through"
+	null_blk c 16 cache_size=1
+	is "$(cat /sys/block/c/queue/write_cache)" "write back"
+	is "$(ctrl set 0 slot=0 fd=9 9<>/dev/c)" EINVAL
+	no_null_blk c
+	# 6.12's is stricter in its alignment, too
+	null_blk c 16
+	[ "$KERNEL" != 7.3 ] || is "$(ctrl set 0 slot=0 fd=9 9<>/dev/c)" ok
+	fresh
+	no_null_blk c
 }
 
 @test "page_cache_of_a_backing_that_was_replaced_is_dropped" {

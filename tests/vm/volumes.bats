@@ -148,6 +148,9 @@ all_in_bpf() {
 	[ "$(cat /sys/block/ublkb1/queue/discard_max_bytes)" -gt 0 ]
 	# and takes none in its place
 	is "$("$tools/ctrl" set 1 slot=0 fd=9 9<>/dev/ublkb0)" EINVAL
+	is "$("$tools/ctrl" clear 1 slot=0)" ok
+	is "$("$tools/ctrl" set 1 slot=0 fd=9 9<>/dev/ublkb0)" EINVAL
+	is "$("$tools/ctrl" set 1 slot=0 fd=9 9<>/dev/a)" ok
 }
 
 @test "ram_does_random_operations" {

@@ -170,8 +170,8 @@ static bool is_server(int pid, unsigned int id)
 	return found;
 }
 
-/* The server, or what it has forked: any may be the one that the driver waits for. */
-static unsigned int kill_servers(unsigned int id)
+/* To the server, and what it has forked: any may be the one that the driver waits for. */
+static unsigned int signal_servers(unsigned int id, int sig)
 {
 	DIR *dir = opendir("/proc");
 	struct dirent *entry;
@@ -180,7 +180,7 @@ static unsigned int kill_servers(unsigned int id)
 
 	while (dir && (entry = readdir(dir))) {
 		pid = atoi(entry->d_name);
-		if (pid > 0 && is_server(pid, id) && !kill(pid, SIGKILL))
+		if (pid > 0 && is_server(pid, id) && !kill(pid, sig))
 			nr++;
 	}
 	if (dir)
@@ -188,7 +188,7 @@ static unsigned int kill_servers(unsigned int id)
 	return nr;
 }
 
-/* Stop it; a server that does not let go of its I/O is killed. */
+/* Stop it; a server that stands still goes on, one that does not let go of its I/O is killed. */
 static int stop(struct ublk_bpf_ctrl *ctrl, unsigned int id)
 {
 	struct ublksrv_ctrl_dev_info info;
@@ -198,9 +198,10 @@ static int stop(struct ublk_bpf_ctrl *ctrl, unsigned int id)
 	ret = ublk_bpf_get_info(ctrl, id, &info);
 	if (ret < 0)
 		return ret;
+	signal_servers(id, SIGCONT);
 	ublk_bpf_ctrl_set_timeout(ctrl, STOP_SECONDS);
 	ret = ublk_bpf_stop(ctrl, id);
-	if (ret == -ETIMEDOUT && kill_servers(id)) {
+	if (ret == -ETIMEDOUT && signal_servers(id, SIGKILL)) {
 		ublk_bpf_ctrl_set_timeout(ctrl, KILLED_SECONDS);
 		ret = ublk_bpf_stop(ctrl, id);
 	}

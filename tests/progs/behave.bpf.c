@@ -206,6 +206,8 @@ unsigned long BPF_PROG(behave_queue, struct ublk_bpf_io *io, unsigned int off)
 		return CONTINUE | 512;
 	case UNKNOWN:
 		return 7UL << 60 | 512;
+	case NEGATIVE:
+		return -EIO;
 	case REDIRECT_ALL:
 		return REDIRECT;
 

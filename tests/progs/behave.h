@@ -31,6 +31,7 @@ enum behave {
 	UNKNOWN			= 34,
 	REDIRECT_ALL		= 35,
 	COMPLETE_CONTINUE_0	= 36,
+	NEGATIVE		= 37,	/* -EIO, as if the I/O's result were returned */
 	/* forward */
 	FORWARD			= 40,	/* v[0]: operation and flags */
 	FORWARD_MIRROR		= 41,	/* both slots, the same range */

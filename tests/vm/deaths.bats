@@ -1,5 +1,6 @@
 # Everything dies at any moment, beside a device whose data is verified all the time.
-# FULL=1 has hundreds of rounds instead of some; SEED=N repeats a run.
+# FULL=1 has hundreds of rounds instead of some, of what ends otherwise than by one of
+# the first two tests tens; SEED=N repeats a run.
 # shellcheck disable=SC2154 # tools, progs, background, object are others'
 load common
 load ops
@@ -20,11 +21,13 @@ teardown() {
 	wait $bystander || { cat "$BATS_FILE_TMPDIR/bystander"; status=1; }
 	[ "$(stat_of 9 failed)" = 0 ] || status=1
 	pkill -KILL -f 'tools/server 0' || true
+	if mountpoint -q /mnt/above; then umount /mnt/above || status=1; fi
 	for id in 0 1 2; do
 		[ ! -e /dev/ublkc$id ] || ublk-bpf del --force -n $id || status=1
 	done
 	# shellcheck disable=SC2086
 	[ -z "$all_background" ] || kill -KILL $all_background 2>/dev/null || true
+	[ -e "$rules" ] || udev_looks_away
 	log_is_clean || status=1
 	return $status
 }
@@ -47,14 +50,23 @@ rounds() {
 # A time below $1 seconds.
 moment() { sleep "$(awk -v r=$RANDOM -v max="$1" 'BEGIN { printf "%.3f", r / 32768 * max }')"; }
 
-# Load on /dev/ublkb0 from $1 MiB, $2 of them, that goes on after errors and must
-# end by itself.
+# Load on /dev/ublkb0 from $1 MiB, $2 of them, for $3 s, that goes on after errors and must
+# end by itself; further options, and jobs.
 start_io() {
-	fio --name=l --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=randrw \
-		--bsrange=512-64k --blockalign=512 --iodepth=16 --offset="$1M" --size="$2M" \
-		--allow_file_create=0 --continue_on_error=all --time_based --runtime="${3:-1}" \
-		--randseed=$RANDOM "${@:4}" >"$BATS_TEST_TMPDIR/load" 2>&1 3>&- &
+	fio --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=randrw \
+		--bsrange=512-64k --blockalign=512 --iodepth=16 --allow_file_create=0 \
+		--continue_on_error=all --time_based --runtime="${3:-1}" --randseed=$RANDOM \
+		--name=l --offset="$1M" --size="$2M" "${@:4}" >"$BATS_TEST_TMPDIR/load" 2>&1 3>&- &
 	load=$!
+}
+
+# What makes a job of that one whose data is verified, and whose I/O must not fail.
+verify=(--bs=4k --blockalign=4k --verify=crc32c --verify_fatal=1 --verify_state_save=0
+	--continue_on_error=none)
+
+# So it was, of job $1.
+job_is_right() {
+	grep -q "^$1: .*err= 0:" "$BATS_TEST_TMPDIR/load" || { cat "$BATS_TEST_TMPDIR/load"; return 1; }
 }
 
 # Errors are the I/Os', not fio's: 0 or the first one's number.
@@ -70,6 +82,12 @@ io_ends() {
 		return 1
 	fi
 	wait $load || true
+	[ ! -e /sys/block/ublkb0 ] || soon is_idle
+}
+
+# None of device 0's I/O is on its way, or is none's.
+is_idle() {
+	[ ! -e /sys/block/ublkb0/inflight ] || [[ $(</sys/block/ublkb0/inflight) =~ ^\ *0\ *0$ ]]
 }
 
 # No trace of device 0.
@@ -98,7 +116,13 @@ bpf_objects() {
 		background "$tools/loader" "$progs/behave.bpf.o" 4711
 		loader=$background
 		is "$(ctrl attach 0 prog_id=4711 flags=$((round % 2)))" ok
-		start_io 40 4
+		failed=$(stat_of 0 failed)
+		# with a fallback nobody is told that there is no program
+		if [ $((round % 2)) = 1 ]; then
+			start_io 40 1 1 "${verify[@]}"
+		else
+			start_io 40 4
+		fi
 		moment 1
 		case $((RANDOM % 3)) in
 		0) kill -KILL "$loader" ;;
@@ -111,12 +135,13 @@ bpf_objects() {
 		*state=2*) is "$(ctrl detach 0)" ok ;;
 		*state=1*) echo "it is still registered"; false ;;
 		esac
-		# with a fallback nobody is told that there is no program
-		[ $((round % 2)) = 0 ] || is "$(grep -c "err=95" "$BATS_TEST_TMPDIR/load")" 0
+		[ $((round % 2)) = 0 ] || job_is_right l
+		[ $((round % 2)) = 0 ] || is "$(stat_of 0 failed)" "$failed"
 	done
 }
 
 @test "server_is_killed_at_any_step" {
+	local early=0 loaded=0 deleting=0
 	for round in $(rounds 5 300); do
 		mode=$((RANDOM % 3))
 		words=()
@@ -124,7 +149,7 @@ bpf_objects() {
 		ublk-bpf add prog -n 0 -o "$progs/behave.bpf.o" --ops behave_ops -f /dev/a -q 2 \
 			--foreground "${words[@]}" >"$BATS_TEST_TMPDIR/add" 2>&1 3>&- &
 		server=$!
-		moment 2.5
+		moment "$([ "$KERNEL" = debug ] && echo 8 || echo 2.5)"
 		load=
 		[ ! -b /dev/ublkb0 ] || start_io 16 100
 		[ $((RANDOM % 2)) = 0 ] || moment 0.5
@@ -134,6 +159,11 @@ bpf_objects() {
 			del=$!
 			moment 0.3
 		fi
+		case $load,$del in
+		,*) early=$((early + 1)) ;;
+		*,) loaded=$((loaded + 1)) ;;
+		*) deleting=$((deleting + 1)) ;;
+		esac
 		kill -KILL $server 2>/dev/null || true
 		wait $server || true
 		[ -z "$del" ] || wait $del || true
@@ -142,6 +172,8 @@ bpf_objects() {
 		[ -z "$load" ] || io_ends
 		nothing_is_left
 	done
+	echo "killed $early times before there was a disk, $loaded under load, $deleting during del"
+	[ -z "${FULL:-}" ] || { [ $early -gt 0 ] && [ $loaded -gt 0 ] && [ $deleting -gt 0 ]; }
 }
 
 @test "server_that_forks_is_killed" {
@@ -182,19 +214,22 @@ bpf_objects() {
 	done
 }
 
+# It is the last one there: its end is that of the file system on its own device, too.
 @test "server_in_a_mount_namespace_of_its_own_is_killed" {
+	mkdir -p /mnt/above
 	for round in $(rounds 2 20); do
-		unshare -m --propagation private "$(command -v ublk-bpf)" add loop -n 0 -f /dev/a \
-			--foreground >"$BATS_TEST_TMPDIR/add" 2>&1 3>&- &
-		server=$!
-		for _ in $(seq 200); do
-			[ ! -s "$BATS_TEST_TMPDIR/add" ] || break
-			sleep 0.05
-		done
-		# dirty pages: the last process of the namespace must not wait for them
-		dd if=/dev/zero of=/dev/ublkb0 bs=1M count=16
-		kill -KILL $server
-		wait $server || true
+		# shellcheck disable=SC2016 # the inner shell's
+		unshare -m --propagation private sh -c '
+			ublk-bpf add loop -n 0 -f /dev/a &&
+			mkfs.ext4 -q /dev/ublkb0 && mount /dev/ublkb0 /mnt/above &&
+			dd if=/dev/zero of=/mnt/above/file bs=1M count=16 status=none' >/dev/null 3>&-
+		server=$(server)
+		has "$(cat "/proc/$server/mounts")" "^/dev/ublkb0 /mnt/above"
+		is "$(grep -c ^/dev/ublkb0 /proc/mounts || true)" 0
+		start_io 0 16 1 --rw=randread
+		moment 1
+		kill -KILL "$server"
+		io_ends
 		ublk-bpf del -n 0 --force
 		nothing_is_left
 	done
@@ -215,7 +250,7 @@ bpf_objects() {
 }
 
 @test "device_with_dirty_pages_is_deleted" {
-	for round in $(rounds 2 50); do
+	for round in $(rounds 2 100); do
 		ublk-bpf add loop -n 0 -f /dev/a
 		dd if=/dev/zero of=/dev/ublkb0 bs=1M count=32 2>/dev/null 3>&- &
 		moment 0.5
@@ -228,6 +263,76 @@ bpf_objects() {
 	done
 }
 
+# Device 0 in state $1, and under load.
+in_state() {
+	local job=(--name=l)
+	case $1 in
+	held) ublk-bpf add null -n 0 --delay 300ms ;;
+	forwarded) ublk-bpf add loop -n 0 -f /dev/slow ;;
+	mounted)
+		ublk-bpf add loop -n 0 -f /dev/a
+		mkfs.ext4 -q /dev/ublkb0
+		mount /dev/ublkb0 /mnt/above
+		job=(--filename=/mnt/above/file --allow_file_create=1 --direct=0 --fsync=16)
+		;;
+	*)
+		ublk-bpf add prog -n 0 -o "$progs/behave.bpf.o" --ops behave_ops -f /dev/a \
+			-f /dev/slow --recover wait
+		;;
+	esac
+	start_io 16 40 1 "${job[@]}"
+	moment 0.5
+	case $1 in
+	quiesced | recovering) kill_server ;;&
+	recovering) is "$(ctrl start_recovery 0)" ok ;;
+	stopped) kill -STOP "$(server)" ;;
+	esac
+}
+
+# The end $2 of device 0, which is in state $1.
+it_ends_by() {
+	case $1:$2 in
+	mounted:del)
+		run ublk-bpf del -n 0
+		is "$status" 1
+		has "$output" "/dev/ublkb0 is in use: .*/mnt/above.*--force"
+		;;
+	*:del)
+		ublk-bpf del -n 0
+		return
+		;;
+	stopped:stop) ;;	# nothing would end that but a kill
+	*:stop) is "$(ctrl stop 0)" ok ;;
+	*:rmmod)
+		run rmmod ublk_drv
+		[ "$status" -ne 0 ]
+		;;
+	*:kill) kill -KILL "$(server)" || [[ $1 = quiesced || $1 = recovering ]] ;;
+	esac
+	{
+		moment 2
+		[ "$1" != mounted ] || umount -l /mnt/above
+	} 3>&- &
+	ublk-bpf del -n 0 --force
+	wait $!
+}
+
+@test "every_end_in_every_state" {
+	local states=(held forwarded mounted quiesced recovering stopped)
+	local ends=(del force stop rmmod kill) nr=$RANDOM
+	mkdir -p /mnt/above
+	null_blk slow 128 irqmode=2 completion_nsec=100000000
+	for round in $(rounds 4 210); do
+		nr=$((nr + 7))		# in 30 steps through all
+		echo "${states[nr % 6]}, ${ends[nr % 5]}"
+		in_state "${states[nr % 6]}"
+		it_ends_by "${states[nr % 6]}" "${ends[nr % 5]}"
+		io_ends
+		nothing_is_left
+	done
+	no_null_blk slow
+}
+
 bpf_objects_are() {
 	[ "$(bpf_objects)" = "$1" ]
 }
@@ -237,6 +342,9 @@ module_users_are_at_most() {
 }
 
 @test "cycles_of_add_and_del_leave_nothing" {
+	local many
+	many=$([ -n "${FULL:-}" ] && echo 300 || echo 8)
+	udev_looks	# and probes each of them while it goes
 	ublk-bpf add null -n 0
 	ublk-bpf del -n 0
 	sleep 1
@@ -247,7 +355,7 @@ module_users_are_at_most() {
 		[ "$now" -le $users ] || users=$now
 		sleep 0.1
 	done
-	for round in $(rounds 8 300); do
+	for round in $(seq "$many"); do
 		case $((RANDOM % 3)) in
 		0) words=(null) ;;
 		1) words=(loop -f /dev/a) ;;
@@ -257,6 +365,8 @@ module_users_are_at_most() {
 		ublk-bpf del -n 0
 		nothing_is_left
 	done
+	udevadm settle
+	udev_looks_away
 	soon bpf_objects_are "$before"	# BPF lets go after a grace period
 	soon module_users_are_at_most "$users"
 }
@@ -267,60 +377,88 @@ module_users_are_at_most() {
 	has "$output" "in use"
 }
 
-# One step that changes what is below the device; what refuses is fine.
+scsi_disk() { basename /sys/bus/pseudo/drivers/scsi_debug/adapter*/host*/target*/*/block/sd*; }
+
+# "${@:2}" says ok, or refuses, which is fine: how often did it do $1?
+try() { [ "$("${@:2}")" != ok ] || did[$1]=$((${did[$1]:-0} + 1)); }
+
+# One step that changes what is below the device.
 churn() {
 	local cpu
-	case $((RANDOM % 10)) in
-	0) ctrl detach 0 ;;
-	1) ctrl attach 0 prog_id=4711 flags=1 ;;
-	2) ctrl set 0 slot=0 fd=10 ;;
-	3) ctrl set 0 slot=1 fd=11 ;;
-	4) ctrl clear 0 slot=$((RANDOM % 2)) ;;
-	5)
+	case $((RANDOM % 17)) in
+	0) try detach ctrl detach 0 ;;
+	1 | 2) try attach ctrl attach 0 prog_id=4711 flags=1 ;;
+	3) try set ctrl set 0 slot=0 fd=10 ;;
+	4) try set ctrl set 0 slot=1 fd=11 ;;
+	5) try drop ctrl set 0 slot=1 fd=11 flags=1 ;;
+	6) try clear ctrl clear 0 slot=$((RANDOM % 2)) ;;
+	7)
 		kill -KILL "$loader" || true
 		wait "$loader" || true
 		;;
-	6)
+	8 | 9)
 		kill -0 "$loader" 2>/dev/null && return
 		background "$tools/loader" "$progs/behave.bpf.o" 4711
 		loader=$background
 		;;
-	7) rmmod ublk_drv 2>/dev/null || true ;;
-	8) kill -USR1 "$loader" 2>/dev/null || true ;;	# its link's update
-	9)
+	10) rmmod ublk_drv 2>/dev/null || true ;;
+	11 | 12) kill -USR1 "$loader" 2>/dev/null || true ;;	# its link's update
+	13)
 		cpu=/sys/devices/system/cpu/cpu1/online
 		[ -w $cpu ] && echo $((1 - $(cat $cpu))) >$cpu
 		;;
-	esac
+	14) try disk ctrl set 0 slot=1 fd=12 ;;
+	15) ! echo 1 >"/sys/block/$(scsi_disk)/device/delete" || did[delete]=$((${did[delete]:-0} + 1)) ;;
+	16)
+		echo "- - -" >"$(echo /sys/bus/pseudo/drivers/scsi_debug/adapter*/host*/scsi_host/host*/scan)"
+		udevadm settle
+		exec 12>&-
+		[ ! -e "/dev/$(scsi_disk)" ] || exec 12<>"/dev/$(scsi_disk)"
+		;;
+	esac 2>/dev/null
 }
 
 @test "everything_is_changed_under_load" {
-	background "$tools/server" 0 SERVE /dev/a
+	local -A did=()
+	modprobe scsi_debug dev_size_mb=128 add_host=1 num_tgts=1
+	udevadm settle
+	exec 12<>"/dev/$(scsi_disk)"
+	background "$tools/server" 0 SERVE /dev/a "/dev/$(scsi_disk)"
 	background "$tools/loader" "$progs/behave.bpf.o" 4711
 	loader=$background
+	is "$(ctrl attach 0 prog_id=4711 flags=1)" ok
 	null_blk c 128
 	exec 10<>/dev/a 11<>/dev/c
 	seconds=$([ -n "${FULL:-}" ] && echo 300 || echo 20)
-	start_io 16 104 "$seconds"
+	# of what the server does nothing is lost, whatever there is of the rest
+	start_io 16 19 "$seconds" --name=m --offset=36M --size=84M \
+		--name=r --offset=40M --size=1M --rw=randread --direct=0 --invalidate=0 \
+		--name=v --offset=35M --size=1M "${verify[@]}"
 	while kill -0 $load 2>/dev/null; do
 		churn >/dev/null
 		moment 0.1
 	done
 	io_ends
+	job_is_right v
 	echo 1 >/sys/devices/system/cpu/cpu1/online || true
-	exec 10>&- 11>&-
+	exec 10>&- 11>&- 12>&-
+	for what in attach detach set drop clear disk delete; do
+		echo "$what: ${did[$what]:-0} times"
+		[ -z "${FULL:-}" ] || [ "${did[$what]:-0}" -ge 5 ]
+	done
 	kill -KILL "$loader" || true
 	ctrl detach 0
 	is "$(io /dev/ublkb0 write 48M 4096)" "ok 4096"
 	ublk-bpf del -n 0
 	no_null_blk c
+	rmmod scsi_debug
 }
 
 @test "backing_is_removed_under_load" {
-	for round in $(rounds 2 50); do
+	for round in $(rounds 2 100); do
 		modprobe scsi_debug dev_size_mb=32 add_host=1 num_tgts=1
 		udevadm settle
-		disk=$(basename /sys/bus/pseudo/drivers/scsi_debug/adapter*/host*/target*/*/block/sd*)
+		disk=$(scsi_disk)
 		ublk-bpf add loop -n 0 -f "/dev/$disk"
 		start_io 0 16 2
 		moment 1
@@ -345,5 +483,30 @@ churn() {
 		ublk-bpf del -n 0
 		kill -KILL "$background"
 	done
+	no_null_blk c
+}
+
+# What is held for too long has its program ejected, and then that is attached again.
+@test "every_misuse_of_holds_under_load_ends" {
+	local object=hold ejected=0
+	null_blk c 128
+	background "$tools/server" 0 SERVE /dev/a /dev/c
+	background "$tools/loader" "$progs/hold.bpf.o" 4711
+	is "$(ctrl attach 0 prog_id=4711)" ok
+	echo 500 >/sys/block/ublkb0/queue/io_timeout
+	start_io 16 24 "$([ -n "${FULL:-}" ] && echo 60 || echo 8)"
+	while kill -0 $load 2>/dev/null; do
+		moment 1
+		[[ $(ctrl stats 0) = *state=3* ]] || continue
+		ejected=$((ejected + 1))
+		is "$(ctrl detach 0)" ok
+		is "$(ctrl attach 0 prog_id=4711)" ok
+	done
+	io_ends
+	[ $ejected -gt 0 ]
+	is "$(ctrl detach 0)" ok
+	is "$(io /dev/ublkb0 write 48M 4096)" "ok 4096"
+	ublk-bpf del -n 0
+	kill -KILL "$background"
 	no_null_blk c
 }

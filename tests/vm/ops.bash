@@ -9,13 +9,22 @@
 # udev is not to read the devices: its I/O would be in the counters.
 rules=/run/udev/rules.d/99-ublk-bpf-tests.rules
 
-setup_file() {
+udev_looks_away() {
 	local rule='KERNEL=="ublkb*|a|b|c", OPTIONS="nowatch", ENV{UDEV_DISABLE_PERSISTENT_STORAGE_RULES_FLAG}="1"'
 
 	mkdir -p "${rules%/*}"
 	echo "$rule" >"$rules"
 	echo "$rule" >"${rules/99-/59-}"
 	udevadm control --reload
+}
+
+udev_looks() {
+	rm -f "$rules" "${rules/99-/59-}"
+	udevadm control --reload
+}
+
+setup_file() {
+	udev_looks_away
 	null_blk a 128
 	null_blk b 128
 }
@@ -24,8 +33,7 @@ teardown_file() {
 	ublk-bpf del --force -a
 	all_background=
 	no_background
-	rm "$rules" "${rules/99-/59-}"
-	udevadm control --reload
+	udev_looks
 }
 
 # Only a good device of the kinds below is left.
@@ -81,6 +89,22 @@ kill_loader() {
 }
 
 unregistered() { [[ $(ctrl stats 0) != *state=1* ]]; }
+
+# Of device 0, as the command has it.
+state() { ublk-bpf list -n 0 --json | jq -r '.[0] | "\(.state) \(.served)"'; }
+server() { ublk-bpf list -n 0 --json | jq -r '.[0].server_pid'; }
+
+# Until the driver is done with the server's end.
+without_server() {
+	soon is_alone
+}
+
+is_alone() { [[ $(state) =~ ^(quiesced|fail-io) ]]; }
+
+kill_server() {
+	kill -KILL "$(server)"
+	without_server
+}
 
 # $at: where behaviour $1 is, in bytes. No loop: bats traces every command.
 at() {

@@ -111,6 +111,7 @@ object=behave
 @test "unknown_disposition_is_einval_and_logged" {
 	device
 	is "$(do_io UNKNOWN read 8192)" "EINVAL failed=1 misused=1 order=13"
+	is "$(do_io NEGATIVE read 8192)" "EINVAL failed=1 misused=1 order=13"
 	logged "returned an unknown disposition"
 }
 

@@ -18,21 +18,6 @@ behaving() {
 	recoverable prog -o "$progs/behave.bpf.o" --ops behave_ops -f /dev/a -f /dev/b "$@"
 }
 
-state() { ublk-bpf list -n 0 --json | jq -r '.[0] | "\(.state) \(.served)"'; }
-server() { ublk-bpf list -n 0 --json | jq -r '.[0].server_pid'; }
-
-# Until the driver is done with the server's end.
-without_server() {
-	soon is_alone
-}
-
-is_alone() { [[ $(state) =~ ^(quiesced|fail-io) ]]; }
-
-kill_server() {
-	kill -KILL "$(server)"
-	without_server
-}
-
 # An I/O that only the server can do, in the background: $1 its number.
 redirected() {
 	at REDIRECT_ALL

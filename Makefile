@@ -100,6 +100,7 @@ test:
 test-full:
 	$(Q)FULL=1 KERNELS="6.12 7.3 debug" tests/run '$(T)'
 	$(Q)tests/mutants/run
+	$(Q)KERNEL=6.12 tests/mutants/run
 	$(Q)KERNEL=debug tests/mutants/run
 
 clean:

@@ -20,16 +20,16 @@ rows() {
 		}' "$1"
 }
 
-# What test $2 of file $1 does: all but its name.
+# What test $2 of file $1 does: all but its name and what it says of itself.
 body() {
-	awk -v start="@test \"$2\" {" '
+	grep -v '^[[:space:]]*#' "tests/vm/$1" | awk -v start="@test \"$2\" {" '
 		index($0, start) == 1 {
 			found = 1
 			$0 = substr($0, length(start) + 1)
 			if (/}$/) { print; exit }
 		}
 		/^}/ { if (found) exit }
-		found' "tests/vm/$1"
+		found'
 }
 
 # Does text $1 have errno $2: its name, its number as a return value, or its words?

@@ -34,6 +34,8 @@ suspect() { cat; }
 
 log_is_clean() {
 	local bad
+	echo "ublk_bpf: end of a test" >/dev/kmsg	# what comes until the next one: see in-vm
+	[[ $(klog) = *"$mark"* ]] || { echo "the kernel's log has lost this test's beginning"; return 1; }
 	bad=$(klog | suspect | grep -E "$complaint" || true)
 	if [ -n "$bad" ]; then
 		echo "the kernel complained:"

@@ -1,6 +1,6 @@
 # add prog: object files that do not do, and a sentence for each.
 # shellcheck disable=SC2154 # tools, progs, background are common.bash's
-# kernels: 7.3 (nothing here differs between kernels)
+# gate: 7.3 (nothing here differs between kernels)
 load common
 
 # "add prog WORD..." fails with a first line that has $1, and leaves nothing.

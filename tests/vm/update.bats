@@ -90,27 +90,27 @@ one_behaviour() {
 	[ "$(bpftool map list --json | jq '[.[] | select(.name == "behaviour")] | length')" = 1 ]
 }
 
-# An update to what loader's words "$@" name is refused, and nothing has changed.
-refused_next() {
+# An update to what loader's words "${@:2}" name is $1, and nothing has changed.
+next_is() {
 	fresh
-	background "$tools/loader" "$progs/behave.bpf.o" 4711 behave_ops "$@"
+	background "$tools/loader" "$progs/behave.bpf.o" 4711 behave_ops "${@:2}"
 	loader=$background
 	background "$tools/server" 0 SERVE /dev/a
 	udevadm settle
 	is "$(ctrl attach 0 prog_id=4711)" ok
 	kill -USR1 "$loader"
-	soon has_said 1 "update EINVAL"
+	soon has_said 1 "update $1"
 	soon one_behaviour
 	is "$(do_io COMPLETE write 4096)" "ok 4096 done=1 done_bytes=4096 order=13"
 	has "$(ctrl stats 0)" "state=1 flags=0 prog_id=4711"
 }
 
 @test "update_to_another_id_is_einval" {
-	refused_next 4712	# EINVAL
+	next_is EINVAL 4712
 }
 
 @test "update_to_other_callbacks_is_einval" {
-	refused_next 4711 queue_only_ops	# EINVAL
+	next_is EINVAL 4711 queue_only_ops
 }
 
 @test "devices_of_one_program_get_the_next_one_together" {

@@ -122,6 +122,27 @@ register() { background "$tools/loader" "$progs/behave.bpf.o" 42 && kill -KILL "
 	some_fail 2 ENOMEM register
 }
 
+# Function $1 does not get its memory, once, while "${@:2}" runs, which says so.
+one_fails_in() {
+	below "$(function_of "$1")"
+	fail 100 1
+	run "${@:2}"
+	stop_failing || { echo "$1 has not asked for any"; return 1; }
+	[ "$status" -ne 0 ]
+	has "$output" "Cannot allocate memory|ENOMEM"
+}
+
+@test "each_function_that_allocates_is_enomem" {
+	for function in ublk_bpf_do_alloc_tag_set ublk_bpf_forward_init_dev ublk_bpf_bdev_init_dev \
+		ublk_bpf_set_slot; do
+		one_fails_in $function ublk-bpf add loop -n 0 -f /dev/a
+	done
+	background "$tools/server" 0 SERVE /dev/a
+	one_fails_in ublk_bpf_set_slot set_slot flags=1
+	one_fails_in ublk_bpf_reg register
+	is "$(ctrl set 0 slot=0 fd=9 9<>/dev/a)" ok
+}
+
 # $1 of 100 allocations fail while what fio writes is verified.
 verified() {
 	fail "$1" -1

@@ -100,7 +100,7 @@ __bpf_kfunc void ublk_bpf_complete_io(const struct ublk_bpf_io *io, int res)
  * @off:	where the range starts in the I/O, in bytes
  * @bytes:	its length; 0 for a flush
  * @slot:	the backing
- * @pos:	where in the backing, in bytes
+ * @pos:	where in the backing, in bytes; a flush is nowhere
  *
  * Only recorded here; sent when the callback has returned QUEUED or CONTINUE.
  * Ranges come in rising @off, each at or before the end of what is covered.
@@ -223,7 +223,7 @@ __bpf_kfunc void ublk_bpf_hold_complete(struct ublk_bpf_hold *h, int res)
  * @off:	where the range starts in the I/O, in bytes
  * @bytes:	its length; 0 for a flush
  * @slot:	the backing
- * @pos:	where in the backing, in bytes
+ * @pos:	where in the backing, in bytes; a flush is nowhere
  *
  * Only recorded here; sent by a worker when the hold is released. The I/O ends
  * when the ranges are back.

@@ -48,6 +48,8 @@ static __always_inline int ublk_bpf_make_range(struct ublk_bpf_tag *tag,
 
 	if ((u64)off + bytes > tag->bytes || (!bytes && op != REQ_OP_FLUSH))
 		return -EINVAL;
+	if (!bytes)
+		pos = 0;	/* of a flush, which starts at sector -1 */
 	backing = ublk_bpf_batch_backing(tag->q->dev, batch, slot);
 	if (!backing)
 		return -ENOENT;

@@ -191,11 +191,26 @@ all_in_bpf() {
 	has "$output" "at most 8T can be had"
 }
 
+# Device 0 of the example $1 over $2.
+example() {
+	local object=$BATS_FILE_TMPDIR/$1.bpf.o
+	[ -e "$object" ] || clang -O2 -g -target bpf -Iinclude "-I/usr/include/$(uname -m)-linux-gnu" \
+		-c "examples/$1.bpf.c" -o "$object"
+	ublk-bpf add prog -n 0 -o "$object" -f "$2"
+}
+
+@test "guard_example_refuses_writes_to_the_start" {
+	example guard /dev/a
+	is "$(io /dev/ublkb0 write 1020k 4096)" EIO
+	is "$(io /dev/ublkb0 write 1M 4096 pattern=1)" "ok 4096"
+	is "$(io /dev/ublkb0 read 1M 4096 pattern=1)" "ok 4096"
+	settled /dev/ublkb0
+	# which has no place in the backing, whatever its program says
+	is "$(io /dev/ublkb0 flush 0 0 stats)" "ok 0 fwd_inline=1"
+}
+
 @test "checksum_example_finds_what_was_changed_below" {
-	local object=$BATS_TEST_TMPDIR/checksum.bpf.o
-	clang -O2 -g -target bpf -Iinclude "-I/usr/include/$(uname -m)-linux-gnu" \
-		-c examples/checksum.bpf.c -o "$object"
-	ublk-bpf add prog -n 0 -o "$object" -f /dev/a
+	example checksum /dev/a
 	is "$(io /dev/ublkb0 write 1M 64k pattern=1)" "ok 65536"
 	is "$(io /dev/ublkb0 read 1M 64k pattern=1)" "ok 65536"
 	# a sector changes behind its back

@@ -8,6 +8,7 @@ setup() {
 
 teardown() {
 	mountpoint -q /mnt/above && umount /mnt/above
+	rm -rf /sys/fs/bpf/no_holes
 	common_teardown || return
 	mountpoint -q /mnt/below && umount /mnt/below
 	dmsetup remove_all --force 2>/dev/null
@@ -377,6 +378,51 @@ sectors_and_flushes() { awk '{ print $7, $16 }' "/sys/block/$1/stat"; }
 	verify "$dev" --bsrange=4k-64k
 	run dd if="$dev" of=/dev/null bs=512 count=1 iflag=direct
 	[ "$status" -ne 0 ]
+}
+
+# Units of 512 bytes that the file has of its disk.
+allocated() { stat -c %b /mnt/below/image; }
+
+# MiB $2 of device $1 is zeroed in place, the two before it lose their blocks.
+keeps_and_gives_back() {
+	local before
+	before=$(allocated)
+	blkdiscard -zf -o "$2M" -l 1M "$1"
+	is "$(allocated)" "$before"
+	is "$("$tools/io" "$1" zeroes $(($2 - 1))M 1M)" "ok 1048576"
+	is "$(allocated)" $((before - 2048))
+	is "$("$tools/io" "$1" discard $(($2 - 2))M 1M)" "ok 1048576"
+	is "$(allocated)" $((before - 4096))
+	is "$("$tools/io" "$1" read $(($2 - 2))M 3M)" "ok 3145728"
+}
+
+@test "zeroes_keep_their_blocks_or_give_them_back" {
+	image_on ext4 16M
+	head -c 16M /dev/urandom >/mnt/below/image
+	ublk-bpf add loop -n 0 -f /mnt/below/image
+	keeps_and_gives_back /dev/ublkb0 15
+	# by way of a disk
+	ublk-bpf add loop -n 1 -f /dev/ublkb0
+	keeps_and_gives_back /dev/ublkb1 12
+	ublk-bpf del -n 1
+	ublk-bpf del -n 0
+	ublk-bpf add loop -n 0 --server -f /mnt/below/image
+	keeps_and_gives_back /dev/ublkb0 9
+}
+
+@test "range_is_zeroed_where_no_hole_can_be_made" {
+	image_on ext4 16M
+	head -c 16M /dev/urandom >/mnt/below/image
+	ublk-bpf add loop -n 0 -f /mnt/below/image
+	before=$(allocated)
+	bpftool prog loadall "$progs/no_holes.bpf.o" /sys/fs/bpf/no_holes autoattach
+	run fallocate -p -o 8M -l 1M /mnt/below/image
+	has "$output" "unsupported|not supported"
+	is "$("$tools/io" /dev/ublkb0 zeroes 1M 1M)" "ok 1048576"
+	is "$("$tools/io" /dev/ublkb0 read 1M 1M)" "ok 1048576"
+	is "$(allocated)" "$before"
+	has "$(filefrag -v /mnt/below/image)" unwritten
+	is "$(stat_of 0 failed)" 0
 }
 
 @test "file_is_told_that_a_write_has_to_be_stable" {

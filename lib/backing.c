@@ -351,7 +351,10 @@ static void stack_limits(struct ublk_bpf_dev *dev)
 	ublk_bpf_dev_set_block_size(dev, logical, physical);
 	if (discard->discard_granularity < logical)	/* never 0, the driver says */
 		discard->discard_granularity = logical;
-	/* A backing may have a cache: a flush has to reach it. */
+	/*
+	 * A backing may have a cache: a flush has to reach it. To offer this is safe in any case:
+	 * the queue below drops both without a cache, and flushes after a write without FUA.
+	 */
 	dev->params.basic.attrs |= UBLK_ATTR_VOLATILE_CACHE | UBLK_ATTR_FUA;
 }
 

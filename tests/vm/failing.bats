@@ -53,10 +53,29 @@ targets_over() {
 	done
 }
 
-@test "sectors_that_cannot_be_read" {
-	modprobe scsi_debug dev_size_mb=16 opts=2	# sectors 0x1234 to 0x123d
+# The disk of scsi_debug with SETTING=VALUE "$@".
+scsi_disk() {
+	modprobe scsi_debug dev_size_mb=16 "$@"
 	udevadm settle
 	disk=/dev/$(basename /sys/bus/pseudo/drivers/scsi_debug/adapter*/host*/target*/*/block/sd*)
+}
+
+@test "disk_that_finds_out_that_it_cannot_write_zeroes" {
+	scsi_disk
+	ublk-bpf add loop -n 0 -f "$disk"
+	is "$(io /dev/ublkb0 write 1M 256k pattern=1)" "ok 262144"
+	is "$(io /dev/ublkb0 zeroes 1M 64k)" "ok 65536"
+	[ "$(cat "/sys/block/${disk#/dev/}/queue/write_zeroes_max_bytes")" -gt 0 ]
+	echo 1 >/sys/module/scsi_debug/parameters/write_same_length
+	is "$(io /dev/ublkb0 zeroes 1088k 64k)" "ok 65536"
+	is "$(cat "/sys/block/${disk#/dev/}/queue/write_zeroes_max_bytes")" 0
+	is "$(io /dev/ublkb0 read 1M 128k)" "ok 131072"
+	is "$(io /dev/ublkb0 read 1152k 128k pattern=1)" "ok 131072"
+	is "$(stat_of 0 failed)" 0
+}
+
+@test "sectors_that_cannot_be_read" {
+	scsi_disk opts=2	# sectors 0x1234 to 0x123d
 	at=$((0x1234 * 512 / 4096 * 4096))
 	targets_over "$disk" | while read -r words; do
 		# shellcheck disable=SC2086

@@ -46,8 +46,15 @@ static int fire(void *map, __u32 *key, struct kept *k)
 {
 	struct ublk_bpf_hold *h = bpf_kptr_xchg(&k->hold, NULL);
 
-	if (h)
+	if (!h)
+		return 0;
+	if (*key < FIRST_BLOCK) {
 		ublk_bpf_hold_complete(h, k->res);
+		return 0;
+	}
+	ublk_bpf_hold_forward(h, 0, k->res, 0,
+			      ((__u64)HOLD_SEND << 20) + (*key - FIRST_BLOCK) * 4096);
+	ublk_bpf_hold_release(h);
 	return 0;
 }
 
@@ -62,9 +69,9 @@ static void start_timer(__u32 key)
 	bpf_timer_start(&k->timer, 50 * NSEC_PER_MSEC, 0);
 }
 
-static __u32 chain_key(const struct ublksrv_io_desc *iod, int next)
+static __u32 block_key(const struct ublksrv_io_desc *iod, int next)
 {
-	return 64 + (((iod->start_sector >> 3) + next) & (CHAIN_SLOTS - 1));
+	return FIRST_BLOCK + (((iod->start_sector >> 3) + next) & (NR_BLOCKS - 1));
 }
 
 /* What is to be done without a hold. */
@@ -122,6 +129,7 @@ static unsigned long other(struct ublk_bpf_io *io, const struct ublksrv_io_desc 
 	case HOLD_NOW_REDIRECT:
 	case HOLD_SENT_REDIRECT:
 	case HOLD_CHAIN:
+	case HOLD_SEND:
 		return ~0UL;
 	}
 	ublk_bpf_complete_io(io, bytes);
@@ -187,7 +195,11 @@ unsigned long BPF_PROG(hold_queue, struct ublk_bpf_io *io, unsigned int off)
 		put(mib, h, bytes);
 		return QUEUED;
 	case HOLD_CHAIN:
-		put(chain_key(iod, 0), h, bytes);
+		put(block_key(iod, 0), h, bytes);
+		return QUEUED;
+	case HOLD_SEND:
+		put(block_key(iod, 0), h, bytes);
+		start_timer(block_key(iod, 0));
 		return QUEUED;
 	case HOLD_TWICE:
 		second = ublk_bpf_hold(io);
@@ -275,7 +287,7 @@ void BPF_PROG(hold_released, struct ublk_bpf_io *io)
 			ublk_bpf_hold_release(h);
 	}
 	if (mib == HOLD_CHAIN) {
-		h = get(chain_key(iod, 1), &res);
+		h = get(block_key(iod, 1), &res);
 		if (h)
 			ublk_bpf_hold_complete(h, res);
 	}

@@ -36,9 +36,14 @@ enum held {
 	HOLD_AGAIN		= 37,	/* REDIRECT, held the second time until somebody
 					 * comes, then REDIRECT
 					 */
+	HOLD_SEND		= 39,	/* each block of 4096 bytes of the first 256 KiB
+					 * is forwarded by its hold 50 ms later
+					 */
 };
 
-#define CHAIN_SLOTS	64	/* slots 64 .. 127 */
+/* Where what is held is kept by its block of 4096 bytes, not by its MiB. */
+#define FIRST_BLOCK	64
+#define NR_BLOCKS	64
 
 enum act {
 	ACT_COMPLETE,		/* with res */

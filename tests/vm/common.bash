@@ -133,5 +133,27 @@ no_background() {
 	done
 }
 
+# Random writes to $1 for $2 s, in the background, which are all read back; "$@": more for fio.
+verify_load() {
+	seeded
+	fio --name=v --filename="$1" --direct=1 --ioengine=io_uring --rw=randwrite --bs=4k \
+		--iodepth=16 --verify=crc32c --verify_fatal=1 --verify_state_save=0 --time_based \
+		--runtime="$2" --randseed="$SEED" --output-format=json \
+		--output="$BATS_TEST_TMPDIR/load" "${@:3}" >"$BATS_TEST_TMPDIR/fio" 2>&1 3>&- &
+	load=$!
+}
+
+# Value $1 of fio's report; notes may stand before it.
+reported() { sed -n '/^{/,$p' "$BATS_TEST_TMPDIR/load" | jq "$1"; }
+
+# The load, which ends now if it has not yet, met no error and has read something back.
+verified() {
+	kill -INT "$load" 2>/dev/null || true
+	wait "$load" || true	# its report has the errors
+	cat "$BATS_TEST_TMPDIR/fio"
+	is "$(reported '[.jobs[].error] | max')" 0
+	[ "$(reported '[.jobs[].read.total_ios] | add')" -gt 0 ]
+}
+
 # Number $1 of the map that the programs of tests/progs count in.
 count_of() { "$tools/map" counts "$1"; }

@@ -25,8 +25,10 @@ udev_looks() {
 
 setup_file() {
 	udev_looks_away
-	null_blk a 128
-	null_blk b 128
+	# shellcheck disable=SC2086
+	null_blk a 128 ${disk_settings:-}
+	# shellcheck disable=SC2086
+	null_blk b 128 ${disk_settings:-}
 }
 
 teardown_file() {

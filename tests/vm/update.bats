@@ -3,6 +3,7 @@
 load common
 load ops
 object=behave
+disk_settings="irqmode=2 completion_nsec=1000000"	# so that what is forwarded is under way for a while
 
 # What loader has said so often: $1 times the word $2.
 has_said() { [ "$(cat "$BATS_TEST_TMPDIR"/said.* | grep -c "^$2")" -ge "$1" ]; }
@@ -13,22 +14,20 @@ update() {
 	soon has_said "$1" updated
 }
 
-verify_load() {
-	seeded
-	fio --name=v --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=randrw --bs=4k \
-		--iodepth=16 --verify=crc32c --verify_fatal=1 --verify_state_save=0 \
-		--time_based --runtime=8 --randseed="$SEED" "$@" >"$BATS_TEST_TMPDIR/fio" 2>&1 3>&- &
-	load=$!
-}
+# What the next one is asked is in a map of its own.
+next_is_asked() { [ "$("$tools/map" behaviour $((at >> 20)) 0)" -gt 0 ]; }
 
-# The program is replaced as long as the load lasts, which then is verified.
+# The program is replaced as long as the load lasts; $below: what its disk had meanwhile.
 updated_under_load() {
-	local times=0
-	while kill -0 $load 2>/dev/null; do
+	local times=1
+	below=0
+	update 1
+	soon next_is_asked
+	while kill -0 "$load" 2>/dev/null; do
 		times=$((times + 1))
+		below=$((below + $(awk '{ print $1 + $2 }' /sys/block/a/inflight)))
 		update $times
 	done
-	wait $load || { cat "$BATS_TEST_TMPDIR/fio"; false; }
 	[ $times -ge 3 ]
 	is "$(stat_of 0 failed)" 0
 }
@@ -37,8 +36,10 @@ updated_under_load() {
 	apart SERVE
 	before=$(stat_of 0 redirected)
 	at FORWARD
-	verify_load --offset="$at" --size=1M
+	verify_load /dev/ublkb0 8 --offset="$at" --size=1M
 	updated_under_load
+	verified
+	[ "$below" -gt 0 ]
 	is "$(stat_of 0 redirected)" "$before"
 }
 
@@ -46,8 +47,10 @@ updated_under_load() {
 	apart SERVE
 	before=$(stat_of 0 redirected)
 	at SPLIT
-	verify_load --offset="$at" --size=1M
+	verify_load /dev/ublkb0 8 --offset="$at" --size=1M
 	updated_under_load
+	verified
+	[ "$below" -gt 0 ]
 	[ "$(stat_of 0 redirected)" -gt "$before" ]
 }
 
@@ -66,7 +69,20 @@ updated_under_load() {
 		>"$BATS_TEST_TMPDIR/fio" 2>&1 3>&- &
 	load=$!
 	updated_under_load
+	wait "$load" || { cat "$BATS_TEST_TMPDIR/fio"; false; }
 	[ "$(stat_of 0 held)" -gt 0 ]
+}
+
+@test "program_is_replaced_while_it_holds_and_then_forwards" {
+	object=hold
+	apart SERVE
+	before=$(stat_of 0 fwd_worker)
+	at HOLD_SEND
+	verify_load /dev/ublkb0 8 --offset="$at" --size=256k
+	updated_under_load
+	verified
+	[ "$(stat_of 0 fwd_worker)" -gt "$before" ]
+	is "$(stat_of 0 misused)" 0
 }
 
 @test "held_io_is_the_next_programs" {

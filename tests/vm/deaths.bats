@@ -90,17 +90,28 @@ is_idle() {
 	[ ! -e /sys/block/ublkb0/inflight ] || [[ $(</sys/block/ublkb0/inflight) =~ ^\ *0\ *0$ ]]
 }
 
-# No trace of device 0.
+# No trace of device 0, or of devices "$@".
 nothing_is_left() {
-	local i
-	for i in $(seq 100); do
-		[ -e /dev/ublkc0 ] || [ -e /dev/ublkb0 ] || break
-		sleep 0.05
+	local i id
+	for id in "${@:-0}"; do
+		for i in $(seq 100); do
+			[ -e "/dev/ublkc$id" ] || [ -e "/dev/ublkb$id" ] || break
+			sleep 0.05
+		done
+		[ ! -e "/dev/ublkc$id" ]
+		[ ! -e "/dev/ublkb$id" ]
+		[ ! -e "/run/ublk-bpf/$id.json" ]
+		[ ! -e "/sys/fs/bpf/ublk-bpf/$id" ]
 	done
-	[ ! -e /dev/ublkc0 ]
-	[ ! -e /dev/ublkb0 ]
-	[ ! -e /run/ublk-bpf/0.json ]
-	[ ! -e /sys/fs/bpf/ublk-bpf/0 ]
+}
+
+# The load of device 0 meets what is wrong below, and ends: by itself if it does not know the
+# error, else at a word.
+fails_and_ends() {
+	soon stat_reaches 0 failed 1
+	kill -INT $load 2>/dev/null || true
+	io_ends
+	has "$(io /dev/ublkb0 read 0 4096)" "EIO|ENODEV|ENXIO|EINVAL"
 }
 
 # What BPF has: programs, maps and links.
@@ -508,5 +519,47 @@ churn() {
 	is "$(io /dev/ublkb0 write 48M 4096)" "ok 4096"
 	ublk-bpf del -n 0
 	kill -KILL "$background"
+	no_null_blk c
+}
+
+@test "server_of_a_device_below_another_is_killed" {
+	for round in $(rounds 1 50); do
+		ublk-bpf add loop -n 1 -f /dev/a --server
+		ublk-bpf add linear -n 0 -f /dev/ublkb1
+		"$tools/compare" /dev/ublkb0 seed="$SEED" bytes=4M ops=200
+		start_io 0 64 60
+		moment 1
+		kill -KILL "$(ublk-bpf list -n 1 --json | jq '.[0].server_pid')"
+		fails_and_ends
+		ublk-bpf del -n 0
+		ublk-bpf del -n 1
+		nothing_is_left 0 1
+	done
+}
+
+is_gone() { [ ! -e "/dev/ublkb$1" ]; }
+
+@test "device_below_others_is_deleted_under_load" {
+	null_blk c 64
+	for round in $(rounds 1 25); do
+		for lower in 2 1; do
+			ublk-bpf add loop -n 2 -f /dev/a
+			ublk-bpf add linear -n 1 -f /dev/ublkb2
+			ublk-bpf add stripe -n 0 -f /dev/ublkb1 -f /dev/c
+			start_io 0 64 60
+			moment 1
+			ublk-bpf del --force -n $lower >"$BATS_TEST_TMPDIR/del" 2>&1 3>&- &
+			del=$!
+			soon is_gone $lower
+			fails_and_ends
+			is "$(io /dev/ublkb0 write 64k 4096)" "ok 4096"	# the other half
+			# the number is free when what is above is gone, for which it waits a while
+			for id in 0 1 2; do
+				[ $id = $lower ] || ublk-bpf del -n $id
+			done
+			wait $del || has "$(cat "$BATS_TEST_TMPDIR/del")" "/dev/ublkb$lower is deleted, but somebody still has it open"
+			nothing_is_left 0 1 2
+		done
+	done
 	no_null_blk c
 }

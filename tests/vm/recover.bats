@@ -301,6 +301,29 @@ servers_die_under_load() {
 	[ "$(stat_of 0 redirected)" -gt 0 ]
 }
 
+quiesced() { [ "$(ublk-bpf list -n "$1" --json | jq -r '.[0].state')" = quiesced ]; }
+
+@test "servers_of_a_stack_die_and_its_io_goes_on" {
+	fresh
+	ublk-bpf add loop -n 0 -f /dev/a --recover wait
+	ublk-bpf add linear -n 1 -f /dev/ublkb0 -f /dev/b --recover wait
+	ublk-bpf add stripe -n 2 -f /dev/ublkb1,length=128M -f /dev/ublkb1,start=128M --recover wait
+	verify_load /dev/ublkb2 600 --size=1M
+	soon stat_reaches 2 fwd_inline 100
+	# shellcheck disable=SC2046
+	kill -KILL $(ublk-bpf list --json | jq '.[].server_pid')
+	for id in 0 1 2; do
+		soon quiesced $id
+	done
+	soon stat_reaches 2 fwd_inline $(($(stat_of 2 fwd_inline) + 1000))
+	verified
+	for id in 0 1 2; do
+		is "$id $(stat_of $id failed)" "$id 0"
+		is "$(ublk-bpf recover -n $id)" /dev/ublkb$id
+	done
+	is "$(io /dev/ublkb2 write 0 4096)" "ok 4096"
+}
+
 @test "program_that_is_gone_leaves_the_next_server" {
 	behaving --recover wait --fallback
 	kill_server

@@ -1,4 +1,4 @@
-# Devices on devices: any target on any other, removed in any order, their servers dead.
+# Devices on devices: any target on any other, and who uses them.
 # shellcheck disable=SC2154 # tools is common.bash's
 # gate: 7.3 (what differs between kernels is in other files)
 load common
@@ -80,26 +80,6 @@ compared() {
 	is "$(stat_of 0 fwd_inline)" 2
 }
 
-@test "servers_of_a_stack_die_and_its_io_goes_on" {
-	ublk-bpf add loop -n 0 -f /dev/a --recover wait
-	ublk-bpf add linear -n 1 -f /dev/ublkb0 -f /dev/b --recover wait
-	ublk-bpf add stripe -n 2 -f /dev/ublkb1,length=64M -f /dev/ublkb1,start=64M --recover wait
-	seeded
-	fio --name=v --filename=/dev/ublkb2 --direct=1 --ioengine=io_uring --rw=randrw --bs=4k \
-		--iodepth=16 --size=16M --verify=crc32c --verify_fatal=1 --verify_state_save=0 \
-		--time_based --runtime=8 --randseed="$SEED" >"$BATS_TEST_TMPDIR/fio" 2>&1 3>&- &
-	fio=$!
-	sleep 1
-	# shellcheck disable=SC2046
-	kill -KILL $(ublk-bpf list --json | jq '.[].server_pid')
-	wait $fio || { cat "$BATS_TEST_TMPDIR/fio"; false; }
-	for id in 0 1 2; do
-		is "$(ublk-bpf list -n $id --json | jq -r '"\(.[0].state) \(.[0].stats.failed)"')" "quiesced 0"
-		is "$(ublk-bpf recover -n $id)" /dev/ublkb$id
-	done
-	is "$(io /dev/ublkb2 write 0 4096)" "ok 4096"
-}
-
 @test "who_uses_a_device_is_named" {
 	ublk-bpf add loop -n 0 -f /dev/a
 	ublk-bpf add linear -n 1 -r -f /dev/ublkb0
@@ -130,19 +110,4 @@ has_open() { readlink "/proc/$1/fd/"* | grep -qx "$2"; }
 	soon has_open $! /dev/ublkb0
 	ublk-bpf del -n 0
 	wait $!
-}
-
-@test "device_without_its_lower_one_fails_cleanly" {
-	ublk-bpf add loop -n 0 -f /dev/a
-	ublk-bpf add loop -n 1 -f /dev/ublkb0
-	ublk-bpf add stripe -n 2 -f /dev/ublkb1 -f /dev/b
-	is "$(io /dev/ublkb2 write 0 128k)" "ok 131072"
-	run ublk-bpf del -n 0 --force
-	has "$(io /dev/ublkb2 write 0 4096)" "EIO|ENODEV|ENXIO|EINVAL"
-	is "$(io /dev/ublkb2 write 64k 4096)" "ok 4096"	# the other half
-	# the number of one that is held by what is above is free when that is gone
-	run ublk-bpf del -n 1 --force
-	has "$output" "/dev/ublkb1 is deleted, but somebody still has it open"
-	ublk-bpf del -n 2
-	is "$(ublk-bpf list --json | jq length)" 0
 }

@@ -1,5 +1,5 @@
 # Volumes over several backings, and a disk in memory: each wholly in BPF.
-# shellcheck disable=SC2154 # tools is common.bash's
+# shellcheck disable=SC2154 # tools and progs are common.bash's
 load common
 
 setup() {
@@ -12,6 +12,7 @@ setup() {
 teardown() {
 	local status=0
 	common_teardown || status=1
+	! mountpoint -q /mnt/below || umount /mnt/below
 	no_background
 	return $status
 }
@@ -236,21 +237,39 @@ example() {
 	all_in_bpf
 }
 
+# Device $1 has done more than what reads a new disk does.
+works() { [ "$(awk '{ print $1 + $5 }' "/sys/block/ublkb$1/stat")" -ge 1000 ]; }
+
 @test "stats_show_what_was_done_and_which_way" {
+	mkfs.ext4 -q /dev/b
+	mkdir -p /mnt/below
+	mount /dev/b /mnt/below
+	truncate -s 16M /mnt/below/image
 	ublk-bpf add loop -n 0 -f /dev/a
 	ublk-bpf add null -n 1
+	ublk-bpf add loop -n 2 -f /mnt/below/image --buffered
+	ublk-bpf add prog -n 3 -o "$progs/three.bpf.o" --ops server_ops -f /dev/c
 	udevadm settle
 	fio --direct=1 --ioengine=io_uring --rw=randread --bs=4k --iodepth=8 --time_based \
-		--runtime=5 --size=64M --name=l --filename=/dev/ublkb0 --name=n --filename=/dev/ublkb1 \
-		>"$BATS_TEST_TMPDIR/fio" 2>&1 3>&- &
+		--runtime=600 --size=16M --name=l --filename=/dev/ublkb0 --name=n --filename=/dev/ublkb1 \
+		--name=b --filename=/dev/ublkb2 --rw=randwrite --name=s --filename=/dev/ublkb3 \
+		--rw=randread >"$BATS_TEST_TMPDIR/fio" 2>&1 3>&- &
 	load=$!
-	sleep 1
+	for id in 0 1 2 3; do
+		soon works $id
+	done
 	ublk-bpf stats -i 1 -c 2 --json >"$BATS_TEST_TMPDIR/stats"
 	ublk-bpf stats -i 1 -c 1 >"$BATS_TEST_TMPDIR/table"
-	wait $load
+	kill $load
+	wait $load || true
 	# of each second all of one device's went one way
-	is "$(jq -s '.[-1] | map(select(.io > 0 and .redirected == 0 and .failed == 0)) | length' "$BATS_TEST_TMPDIR/stats")" 2
-	is "$(jq -s '.[-1][0] | .io == .fwd_inline and .bytes == .io * 4096' "$BATS_TEST_TMPDIR/stats")" true
+	is "$(jq -s '.[-1] | map(select(.io > 0 and .failed == 0)) | length' "$BATS_TEST_TMPDIR/stats")" 4
+	is "$(jq -cs '.[-1] | [.[0].fwd_inline, .[1].done, .[2].fwd_worker, .[3].redirected] == map(.io)' "$BATS_TEST_TMPDIR/stats")" true
+	is "$(jq -s '.[-1][0] | (.bytes / 4096 - .io | fabs) <= 8' "$BATS_TEST_TMPDIR/stats")" true
 	has "$(cat "$BATS_TEST_TMPDIR/table")" "^ +0 +[0-9]+ +[0-9.]+ +0.00 +100.00 +0.00 +0.00 +0$"
 	has "$(cat "$BATS_TEST_TMPDIR/table")" "^ +1 +[0-9]+ +[0-9.]+ +100.00 +0.00 +0.00 +0.00 +0$"
+	has "$(cat "$BATS_TEST_TMPDIR/table")" "^ +2 +[0-9]+ +[0-9.]+ +0.00 +0.00 +100.00 +0.00 +0$"
+	has "$(cat "$BATS_TEST_TMPDIR/table")" "^ +3 +[0-9]+ +[0-9.]+ +0.00 +0.00 +0.00 +100.00 +0$"
+	ublk-bpf del -n 2
+	umount /mnt/below
 }

@@ -53,6 +53,28 @@ sectors_and_flushes() { awk '{ print $7, $16 }' "/sys/block/$1/stat"; }
 	verify "$dev" --ioengine=psync --rw=write --bs=1M --size=32M
 }
 
+@test "list_goes_down_in_one_go_and_ends_together" {
+	local trace=/sys/kernel/tracing
+	[ "$KERNEL" != debug ] || skip "the debug kernel has no trace events of one's own"
+	null_blk nb 64 memory_backed=0 irqmode=0	# which does not sleep, and ends it in the call
+	ublk-bpf add loop -n 0 -f /dev/nb -q 2	# one queue would have a scheduler
+	settled /dev/ublkb0
+	echo 't:lists/sent block_unplug disk=q->disk->disk_name:string depth' >>$trace/dynamic_events
+	echo 'f:lists/ended blk_mq_end_request_batch' >>$trace/dynamic_events
+	echo 1 >$trace/events/lists/enable
+	echo >$trace/trace
+	# four lists of I/Os that do not lie beside each other
+	fio --name=l --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=read:4k --bs=4k \
+		--iodepth=16 --iodepth_batch_submit=16 --iodepth_batch_complete_min=16 \
+		--size=1M --io_size=256k
+	echo 0 >$trace/events/lists/enable
+	cat $trace/trace | tee "$BATS_TEST_TMPDIR/trace"
+	echo '-:lists/sent' >>$trace/dynamic_events
+	echo '-:lists/ended' >>$trace/dynamic_events
+	is "$(grep -c 'sent: .* disk="nb" depth=16$' "$BATS_TEST_TMPDIR/trace")" 4
+	is "$(grep -c 'ended: ' "$BATS_TEST_TMPDIR/trace")" 4
+}
+
 @test "device_and_its_backing_in_one_plug_do_not_wait_for_each_other" {
 	# few tags: the plug that is being flushed holds them all
 	null_blk nb 64 no_sched=1 hw_queue_depth=4 irqmode=2 completion_nsec=50000

@@ -3,6 +3,7 @@
 load common
 load ops
 object=behave
+seconds=$([ "$KERNEL" = debug ] && echo 40 || echo 8)	# of load, for some updates
 disk_settings="irqmode=2 completion_nsec=1000000"	# so that what is forwarded is under way for a while
 
 # What loader has said so often: $1 times the word $2.
@@ -36,7 +37,7 @@ updated_under_load() {
 	apart SERVE
 	before=$(stat_of 0 redirected)
 	at FORWARD
-	verify_load /dev/ublkb0 8 --offset="$at" --size=1M
+	verify_load /dev/ublkb0 $seconds --offset="$at" --size=1M
 	updated_under_load
 	verified
 	[ "$below" -gt 0 ]
@@ -47,7 +48,7 @@ updated_under_load() {
 	apart SERVE
 	before=$(stat_of 0 redirected)
 	at SPLIT
-	verify_load /dev/ublkb0 8 --offset="$at" --size=1M
+	verify_load /dev/ublkb0 $seconds --offset="$at" --size=1M
 	updated_under_load
 	verified
 	[ "$below" -gt 0 ]
@@ -64,7 +65,7 @@ updated_under_load() {
 	at HOLD_TIMER
 	seeded
 	fio --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=randwrite --bs=8k \
-		--iodepth=1 --size=1M --time_based --runtime=$([ "$KERNEL" = debug ] && echo 40 || echo 8) \
+		--iodepth=1 --size=1M --time_based --runtime=$seconds \
 		--randseed="$SEED" --name=all --offset="$at" --name=half --offset="$half" \
 		>"$BATS_TEST_TMPDIR/fio" 2>&1 3>&- &
 	load=$!
@@ -78,7 +79,7 @@ updated_under_load() {
 	apart SERVE
 	before=$(stat_of 0 fwd_worker)
 	at HOLD_SEND
-	verify_load /dev/ublkb0 8 --offset="$at" --size=256k
+	verify_load /dev/ublkb0 $seconds --offset="$at" --size=256k
 	updated_under_load
 	verified
 	[ "$(stat_of 0 fwd_worker)" -gt "$before" ]

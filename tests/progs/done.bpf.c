@@ -68,8 +68,11 @@ unsigned long BPF_PROG(done_queue, struct ublk_bpf_io *io, unsigned int off)
 		break;
 	case DONE_SCRATCH:
 		scratch = ublk_bpf_scratch(io, 64);
-		if (scratch)
+		if (scratch) {
+			__sync_fetch_and_add(&seen->v[2], scratch[62] || scratch[63]);
+			scratch[62] = iod->start_sector >> 3;
 			scratch[63] = 42;
+		}
 		seen->v[1] = !!ublk_bpf_scratch(io, 65);
 		break;
 	}
@@ -172,8 +175,10 @@ int BPF_PROG(done_done, struct ublk_bpf_io *io, unsigned int slot, unsigned int 
 		return 0;
 	case DONE_SCRATCH:
 		scratch = ublk_bpf_scratch(io, 64);
-		if (scratch)
+		if (scratch) {
 			seen->v[0] = scratch[63];
+			__sync_fetch_and_add(&seen->v[3], scratch[62] != (__u8)(iod->start_sector >> 3));
+		}
 		return 0;
 	}
 	return 0;

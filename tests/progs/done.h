@@ -23,7 +23,10 @@ enum done {
 	DONE_FILL		= 29,	/* 0x5a in the first 512 bytes of a read; v[0] */
 	DONE_LOOK		= 30,	/* v[0]: the first 8 bytes; v[1..3]: other directions */
 	DONE_TWO_RANGES		= 31,	/* v[0]: how many were told of */
-	DONE_SCRATCH		= 32,	/* v[0]: of queue_io_cmd, found; v[1]: of 65 bytes */
+	DONE_SCRATCH		= 32,	/* v[0]: of queue_io_cmd, found; v[1]: of 65 bytes;
+					 * v[2], v[3]: how often it had been used already,
+					 * and was another's in the end
+					 */
 	DONE_EARLY		= 33,	/* v[0..1]: payload read, written in queue_io_cmd */
 	DONE_RELEASE		= 34,	/* v[0]: payload read in release_io_cmd */
 	DONE_RETRY_SAME		= 35,	/* what fails goes there again */

@@ -137,6 +137,11 @@ served() {
 	is "$(do_io DONE_SCRATCH write 4096)" "ok 4096 fwd_inline=1 fwd_bytes=4096 order=14"
 	# 65 bytes: NULL
 	is "$(noted DONE_SCRATCH 0 2)" "42 0"
+	# several at once, and tags that had others
+	at DONE_SCRATCH
+	fio --name=s --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=randread --bs=4k \
+		--iodepth=32 --iodepth_batch_submit=16 --offset="$at" --size=1M --loops=4
+	is "$(noted DONE_SCRATCH 0 4)" "42 0 0 0"
 }
 
 @test "file_backing_is_told_of_too" {

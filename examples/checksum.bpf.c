@@ -5,9 +5,8 @@
  *
  *	ublk-bpf add prog -o checksum.bpf.o -f DISK
  *
- * Sectors that were not written since are not checked.
+ * Sectors that were not written since, or whose last write failed, are not checked.
  */
-#include <stdbool.h>
 #include <linux/bpf.h>
 #include <linux/types.h>
 #include <bpf/bpf_helpers.h>
@@ -68,8 +67,10 @@ __noinline __u64 crc(const struct sector *sector)
 	return sum | KNOWN;
 }
 
-/* Note the sums of what @io carries from @off on; or @check them. Return: 0 or -errno. */
-static int each_sector(struct ublk_bpf_io *io, __u64 first, __u32 off, __u32 bytes, bool check)
+enum what { FORGET, NOTE, CHECK };
+
+/* Do @what with the sums of what @io carries from @off on. Return: 0 or -errno. */
+static int each_sector(struct ublk_bpf_io *io, __u64 first, __u32 off, __u32 bytes, enum what what)
 {
 	__u32 tag = ublk_bpf_get_io_tag(io), at = 0;
 	struct sector *sector = bpf_map_lookup_elem(&sectors, &tag);
@@ -83,10 +84,12 @@ static int each_sector(struct ublk_bpf_io *io, __u64 first, __u32 off, __u32 byt
 
 		if (!sum)
 			return -EIO;
-		err = ublk_bpf_payload_read(io, off + at, sector, SECTOR);
+		err = what == FORGET ? 0 : ublk_bpf_payload_read(io, off + at, sector, SECTOR);
 		if (err)
 			return err;
-		if (!check)
+		if (what == FORGET)
+			*sum = 0;
+		else if (what == NOTE)
 			*sum = crc(sector);
 		else if (*sum && *sum != crc(sector))
 			return -EILSEQ;
@@ -104,7 +107,8 @@ unsigned long UBLK_BPF_STRUCT_OPS(checksum_queue_io_cmd, struct ublk_bpf_io *io,
 		return ublk_bpf_fail_io(io, -EIO);
 	switch (iod->op_flags & 0xff) {
 	case UBLK_IO_OP_WRITE:
-		err = each_sector(io, iod->start_sector, 0, iod->nr_sectors * SECTOR, false);
+		/* what there will be is known when it is done */
+		err = each_sector(io, iod->start_sector, 0, iod->nr_sectors * SECTOR, FORGET);
 		break;
 	case UBLK_IO_OP_DISCARD:
 	case UBLK_IO_OP_WRITE_ZEROES:
@@ -121,9 +125,15 @@ int UBLK_BPF_STRUCT_OPS(checksum_io_done, struct ublk_bpf_io *io, unsigned int s
 {
 	const struct ublksrv_io_desc *iod = ublk_bpf_get_iod(io);
 
-	if (!iod || res < 0 || (iod->op_flags & 0xff) != UBLK_IO_OP_READ)
+	if (!iod || res < 0)
 		return 0;
-	return each_sector(io, iod->start_sector, off, bytes, true);
+	switch (iod->op_flags & 0xff) {
+	case UBLK_IO_OP_WRITE:
+		return each_sector(io, iod->start_sector, off, bytes, NOTE);
+	case UBLK_IO_OP_READ:
+		return each_sector(io, iod->start_sector, off, bytes, CHECK);
+	}
+	return 0;
 }
 
 char _license[] SEC("license") = "GPL";

@@ -13,6 +13,7 @@ teardown() {
 	local status=0
 	common_teardown || status=1
 	! mountpoint -q /mnt/below || umount /mnt/below
+	dmsetup remove_all 2>/dev/null
 	no_background
 	return $status
 }
@@ -219,6 +220,21 @@ example() {
 	is "$(io /dev/ublkb0 read 1M 64k pattern=1)" EILSEQ
 	is "$(io /dev/ublkb0 read 1M 8192 pattern=1)" "ok 8192"
 	is "$(io /dev/ublkb0 write $(((1 << 20) + 8192)) 512 pattern=1)" "ok 512"
+	is "$(io /dev/ublkb0 read 1M 64k pattern=1)" "ok 65536"
+}
+
+@test "checksum_example_does_random_operations" {
+	example checksum /dev/a
+	seeded
+	"$tools/compare" /dev/ublkb0 seed="$SEED" bytes=1M max=64k ops=300
+}
+
+@test "checksum_example_knows_no_sum_of_a_write_that_failed" {
+	modprobe dm-flakey
+	is "$(io /dev/a write 1M 64k pattern=1)" "ok 65536"
+	dmsetup create unwritable --table "0 131072 flakey /dev/a 0 0 1 1 error_writes"
+	example checksum /dev/mapper/unwritable
+	is "$(io /dev/ublkb0 write 1M 64k pattern=2)" EIO
 	is "$(io /dev/ublkb0 read 1M 64k pattern=1)" "ok 65536"
 }
 

@@ -111,7 +111,8 @@ all_in_bpf() {
 
 @test "loop_does_random_operations_on_files" {
 	mkdir -p /mnt/below
-	for fs in ext4 xfs tmpfs; do
+	# tmpfs and ext3 cannot zero a range
+	for fs in ext4 xfs btrfs ext3 tmpfs; do
 		case $fs in
 		tmpfs) mount -t tmpfs none /mnt/below ;;
 		*)
@@ -127,6 +128,24 @@ all_in_bpf() {
 		umount /mnt/below
 		[ $fs = tmpfs ] || no_null_blk fs
 	done
+}
+
+# vfat has files whose blocks can neither be given back nor zeroed.
+@test "zeroes_are_written_where_a_file_system_knows_no_other_way" {
+	mkdir -p /mnt/below
+	busybox mkdosfs /dev/d
+	mount -t vfat /dev/d /mnt/below
+	truncate -s 8M /mnt/below/image
+	ublk-bpf add loop -n 0 -f /mnt/below/image
+	is "$(io /dev/ublkb0 write 1M 256k pattern=5)" "ok 262144"
+	is "$(io /dev/ublkb0 zeroes $(((1 << 20) + 512)) $((200 << 10)))" "ok 204800"
+	is "$(io /dev/ublkb0 read $(((1 << 20) + 512)) $((200 << 10)))" "ok 204800"
+	is "$(io /dev/ublkb0 read 1M 512 pattern=5)" "ok 512"
+	is "$(io /dev/ublkb0 read $(((1 << 20) + (200 << 10) + 512)) 512 pattern=5)" "ok 512"
+	all_in_bpf
+	# nothing is discarded: that is allowed, and an error
+	seeded
+	"$tools/compare" /dev/ublkb0 seed="$SEED" ops=500
 }
 
 @test "zeroes_are_written_where_a_disk_has_no_command_for_it" {

@@ -12,6 +12,7 @@
  *	bytes=SIZE	only the first so many of the device (all, 64M at most)
  *	max=SIZE	the largest I/O (256k)
  *	zeroes		what was discarded reads as zeroes
+ *	pages		buffers start where a page does, not at any sector of one
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -30,7 +31,7 @@
 #define MOST_BYTES	(64ULL << 20)
 
 static __u64 bytes = MOST_BYTES, max_io = 256 << 10, seed = 1, nr_ops = 1000;
-static bool discard_zeroes;
+static bool discard_zeroes, whole_pages;
 static unsigned int block;
 static const char *path;
 static int fd;
@@ -120,7 +121,7 @@ static void do_one(void)
 	__u64 blocks = bytes / block, first = random_below(blocks);
 	__u64 most = random_below(4) ? max_io / block / 16 + 1 : max_io / block;
 	__u64 count = random_below(most) + 1, pos = first * block;
-	char *data = buffer + random_below(8) * 512;
+	char *data = buffer + (whole_pages ? 0 : random_below(8) * 512);
 
 	if (count > blocks - first)
 		count = blocks - first;
@@ -163,6 +164,8 @@ static void parse(int argc, char **argv)
 	for (i = 2; i < argc; i++) {
 		if (!strcmp(argv[i], "zeroes")) {
 			discard_zeroes = true;
+		} else if (!strcmp(argv[i], "pages")) {
+			whole_pages = true;
 		} else if (!word(argv[i], "seed", &seed) && !word(argv[i], "ops", &nr_ops) &&
 			   !word(argv[i], "bytes", &bytes) && !word(argv[i], "max", &max_io)) {
 			fprintf(stderr, "compare: what is '%s'?\n", argv[i]);

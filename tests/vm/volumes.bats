@@ -159,7 +159,10 @@ limits_of() {
 	# what device mapper is on
 	echo 1 >/sys/block/b/queue/stable_writes
 	dmsetup create mapped --table "0 131072 linear /dev/b 0"
-	truncate -s 4M /tmp/image	# whose file system gives back pages
+	# file systems that give back pages, and large ones
+	mkdir -p /mnt/below
+	mount -t tmpfs -o huge=always none /mnt/below
+	truncate -s 4M /tmp/image /mnt/below/image
 	align=$(cat /sys/block/a/queue/dma_alignment)	# ublk's own is 3
 	[ "$align" -ge 3 ] || align=3
 	while read -r limits words; do
@@ -173,6 +176,7 @@ limits_of() {
 		512,512,512,$((1 << 30)),$align,0 linear -f /dev/a -f /dev/c
 		512,512,512,$((1 << 30)),511,1 linear -f /dev/mapper/mapped -f /dev/c
 		512,4096,4096,$((1 << 30)),511,0 linear -f /tmp/image -f /dev/a
+		512,512,2097152,$((1 << 30)),511,0 linear -f /mnt/below/image -f /dev/a
 		4096,4096,4096,$((1 << 30)),511,1 linear -f /dev/fourk,length=1M -f /dev/mapper/mapped,length=1M -f /dev/a
 		4096,4096,4096,$((1 << 30)),511,1 stripe -f /dev/mapper/mapped -f /dev/fourk -f /dev/a
 	END

@@ -108,7 +108,8 @@ flushes_of() {
 	for disk; do awk '{ print $16 }' "/sys/block/$disk/stat"; done
 }
 
-@test "sixteen_backings_are_written_and_flushed" {
+# A device of target "$@" over sixteen disks, and none over seventeen.
+sixteen() {
 	disks=() words=()
 	for i in $(seq 16); do
 		null_blk "n$i" 1 discard=1 cache_size=1 3>&- &	# each waits for udev
@@ -116,21 +117,20 @@ flushes_of() {
 		words+=(-f "/dev/n$i")
 	done
 	wait
-	for target in linear "stripe --chunk 16k"; do
-		# shellcheck disable=SC2086
-		ublk-bpf add $target -n 0 "${words[@]}"
-		compared zeroes ops=300
-		settled /dev/ublkb0
-		before=$(flushes_of "${disks[@]}")
-		is "$(io /dev/ublkb0 flush 0 0 stats)" "ok 0 fwd_inline=16"
-		is "$(flushes_of "${disks[@]}")" "$(awk '{ print $1 + 1 }' <<<"$before")"
-		ublk-bpf del -n 0
-		# shellcheck disable=SC2086
-		run ublk-bpf add $target -n 0 "${words[@]}" -f /dev/a
-		is "$status" 1
-		has "$output" "17 files are given; name [12] to 16 by -f"
-	done
+	ublk-bpf add "$@" -n 0 "${words[@]}"
+	compared zeroes ops=300
+	settled /dev/ublkb0
+	before=$(flushes_of "${disks[@]}")
+	is "$(io /dev/ublkb0 flush 0 0 stats)" "ok 0 fwd_inline=16"
+	is "$(flushes_of "${disks[@]}")" "$(awk '{ print $1 + 1 }' <<<"$before")"
+	ublk-bpf del -n 0
+	run ublk-bpf add "$@" -n 0 "${words[@]}" -f /dev/a
+	is "$status" 1
+	has "$output" "17 files are given; name [12] to 16 by -f"
 }
+
+@test "linear_over_sixteen_is_written_and_flushed" { sixteen linear; }
+@test "stripe_over_sixteen_is_written_and_flushed" { sixteen stripe --chunk 16k; }
 
 @test "files_and_disks_are_mixed" {
 	mkdir -p /mnt/below

@@ -31,6 +31,14 @@ struct qcow2_chain {
 	bool is_open;
 };
 
+/* What is one thing for all files of a chain while they are opened. */
+struct opening {
+	int top;		/* the image that lies over them */
+	const struct qcow2_trust *trust;
+	struct qcow2_why *why;
+	bool named;		/* that says which of them it is about */
+};
+
 int qcow2_read_header(struct qcow2_blk *blk, struct qcow2_layout *layout, struct qcow2_why *why)
 {
 	__u64 size = blk->size(blk);
@@ -163,14 +171,25 @@ static int open_image(struct qcow2_chain *chain, const char *path,
 	return ret;
 }
 
-/* The next file below @above, which is NULL for @top; @path is that one's. */
-static int open_next(struct qcow2_chain **result, const struct qcow2_chain *above, int top,
+/* The reason, by now, is one of file @name: the innermost is told, that is where to look. */
+static void say_which(struct opening *opening, const char *name, int err)
+{
+	struct qcow2_why reason = *opening->why;
+
+	if (!opening->named)
+		refuse(opening->why, err, "backing file '%.100s': %s", name,
+		       reason.text[0] ? reason.text : strerror(-err));
+	opening->named = true;
+}
+
+/* The next file below @above, which is NULL for the image that is on top; @path is that one's. */
+static int open_next(struct qcow2_chain **result, const struct qcow2_chain *above,
 		     const char *path, struct qcow2_blk *blk, const struct qcow2_layout *layout,
-		     const struct qcow2_trust *trust, struct qcow2_why *why)
+		     struct opening *opening)
 {
 	char name[QCOW2_MAX_NAME + 1], format[QCOW2_MAX_NAME + 1], below[32];
+	struct qcow2_why *why = opening->why;
 	struct qcow2_chain *chain;
-	struct qcow2_why reason = {};
 	int found, ret;
 
 	*result = NULL;
@@ -184,12 +203,10 @@ static int open_next(struct qcow2_chain **result, const struct qcow2_chain *abov
 		ret = qcow2_read_name(blk, &layout->backing_format, format, why);
 	if (ret)
 		return ret;
-	if (strcmp(format, "raw") && strcmp(format, "qcow2")) {
-		snprintf(why->text, sizeof(why->text),
-			 "its backing file is of format '%.20s'; raw and qcow2 are known", format);
-		return -ENOTSUP;
-	}
-	found = qcow2_find_named(trust, path, name, "backing file", why);
+	if (strcmp(format, "raw") && strcmp(format, "qcow2"))
+		return refuse(why, -ENOTSUP, "its backing file is of format '%.20s'; raw and qcow2 are known",
+			      format);
+	found = qcow2_find_named(opening->trust, path, name, "backing file", why);
 	if (found < 0)
 		return found;
 
@@ -206,23 +223,22 @@ static int open_next(struct qcow2_chain **result, const struct qcow2_chain *abov
 		.data_fd = -1,
 		.is_raw	= !strcmp(format, "raw"),
 	};
-	ret = open_file(&chain->file, &chain->fd, found, &reason);
+	ret = open_file(&chain->file, &chain->fd, found, why);
 	if (!ret)
-		ret = check_loop(chain, top, &reason) ?: lock(chain->fd, &reason);
+		ret = check_loop(chain, opening->top, why) ?: lock(chain->fd, why);
 	snprintf(below, sizeof(below), "/proc/self/fd/%d", chain->fd);
 	if (!ret && !chain->is_raw)
-		ret = qcow2_read_header(&chain->file.blk, &chain->layout, &reason);
+		ret = qcow2_read_header(&chain->file.blk, &chain->layout, why);
 	if (!ret && !chain->is_raw)
-		ret = open_next(&chain->next, chain, top, below, &chain->file.blk, &chain->layout,
-				trust, &reason);
+		ret = open_next(&chain->next, chain, below, &chain->file.blk, &chain->layout,
+				opening);
 	if (!ret && !chain->is_raw)
-		ret = open_image(chain, below, trust, &reason);
+		ret = open_image(chain, below, opening->trust, why);
 	if (!ret) {
 		*result = chain;
 		return 0;
 	}
-	snprintf(why->text, sizeof(why->text), "backing file '%.60s': %.170s", name,
-		 reason.text[0] ? reason.text : strerror(-ret));
+	say_which(opening, name, ret);
 	qcow2_chain_close(chain);
 	return ret;
 }
@@ -231,7 +247,10 @@ int qcow2_chain_open(struct qcow2_chain **chain, int fd, const char *path, struc
 		     const struct qcow2_layout *layout, const struct qcow2_trust *trust,
 		     struct qcow2_why *why)
 {
-	return open_next(chain, NULL, fd, path, blk, layout, trust, why);
+	struct opening opening = { .top = fd, .trust = trust, .why = why };
+
+	why->text[0] = '\0';
+	return open_next(chain, NULL, path, blk, layout, &opening);
 }
 
 struct qcow2_blk *qcow2_chain_blk(struct qcow2_chain *chain)

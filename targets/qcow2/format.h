@@ -113,9 +113,12 @@ struct qcow2_layout {
 	struct qcow2_extent feature_names;
 };
 
-/* Why something is refused, a part of a sentence: REASON, or REASON; WAY OUT. */
+/*
+ * Why something is refused, a part of a sentence: REASON, or REASON; WAY OUT. There is room for
+ * two names of files, 100 bytes of each, and the longest reason.
+ */
 struct qcow2_why {
-	char text[256];
+	char text[384];
 };
 
 /* What is read and written in one go, or not at all. */

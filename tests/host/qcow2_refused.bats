@@ -398,7 +398,7 @@ corrupt() {
 	qemu-img create -q -f qcow2 base $size
 	image -b base -F qcow2
 	qemu-img rebase -u -f qcow2 -F qcow2 -b image base
-	refused "backing file 'base': backing file 'image': $over"
+	refused "backing file 'image': $over"
 	# below the first
 	qemu-img create -q -f qcow2 first $size
 	qemu-img create -q -f qcow2 -b first -F qcow2 second
@@ -406,7 +406,7 @@ corrupt() {
 	image -b third -F qcow2
 	qcow2 image model 50
 	qemu-img rebase -u -f qcow2 -F qcow2 -b second first
-	refused "backing file 'third': backing file 'second': backing file 'first': backing file 'second': $over"
+	refused "backing file 'second': $over"
 }
 
 @test "data_files_that_cannot_be_had" {

@@ -1,0 +1,33 @@
+# Images that lie over others: what is said of those that cannot be had. No machine.
+
+size=1M
+
+setup() {
+	cd "$BATS_TEST_TMPDIR" || return
+	truncate -s $size model
+}
+
+qcow2() { "$BATS_TEST_DIRNAME/../../build/tests-tools/qcow2" "$@"; }
+
+# Image $1, over file $2 of format $3, which need not be there.
+over() { qemu-img create -q -u -f qcow2 -b "$2" -F "$3" "$1" $size; }
+
+# The image is refused for reason $1.
+refused() {
+	run qcow2 image model 0
+	[ "$status" -eq 1 ]
+	grep -qFx -- "qcow2: image: $1" <<<"$output" || { printf "no '%s' in:\n%s\n" "$1" "$output"; return 1; }
+}
+
+# Of the names a part, of the reason all.
+@test "option_that_is_needed_is_told_at_any_depth_and_of_any_name" {
+	long=$(printf 'long%.0s' {1..60})
+	mkdir -p elsewhere
+	truncate -s $size "elsewhere/$long"
+	over "third$long" "$PWD/elsewhere/$long" raw
+	over "second$long" "third$long" qcow2
+	over "first$long" "second$long" qcow2
+	over image "first$long" qcow2
+	named="third$long" far="$PWD/elsewhere/$long"
+	refused "backing file '${named::100}': its backing file '${far::100}' is elsewhere, which the image alone does not decide; allow it by -b FILE or --allow DIR"
+}

@@ -102,6 +102,7 @@ static void publish(struct qcow2_tables *tables, struct qcow2_table *table, __u3
 	owner->nr = 0;
 	__atomic_store_n(&owner->l1, l1 + 1, __ATOMIC_RELEASE);
 	table->l1 = l1;
+	table->stuck = false;
 	table->used = ++tables->clock;
 	if (!is_hidden(tables, table->nr))
 		__atomic_store_n(&tables->memory.index[l1], table->nr + 1, __ATOMIC_RELEASE);

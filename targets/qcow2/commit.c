@@ -97,10 +97,13 @@ static void give_back(struct qcow2_tables *tables)
 		struct qcow2_loss *loss = &tables->losses[i];
 
 		loss->written = true;
-		if (is_unused(tables, loss))
-			qcow2_refs_put(tables->refs, loss->cluster, loss->nr);
-		else
+		if (!is_unused(tables, loss)) {
 			tables->losses[left++] = *loss;
+			continue;
+		}
+		qcow2_refs_put(tables->refs, loss->cluster, loss->nr);
+		if (loss->table != NO_TABLE)
+			tables->tables[loss->table].stuck = false;
 	}
 	tables->nr_losses = left;
 }
@@ -148,6 +151,18 @@ int qcow2_tables_commit(struct qcow2_tables *tables)
 	return ret;
 }
 
+/* The same, but who was waited for in vain is not again: each time all I/O would stand still. */
+static bool wait_once(const struct qcow2_tables *tables, struct qcow2_table *table,
+		      unsigned int *waits)
+{
+	bool waited = !table->stuck && *waits < MAX_WAITS, unused;
+	unsigned int no_more = MAX_WAITS;
+
+	unused = wait_for_users(tables, table->nr, table->stuck ? &no_more : waits);
+	table->stuck = !unused && (table->stuck || waited);
+	return unused;
+}
+
 /*
  * Wait until nobody uses what has lost something. Their I/O does not need us; who comes
  * meanwhile does not find the table. What is used for ever, by a program that went away, leaks.
@@ -164,7 +179,7 @@ static void drain(struct qcow2_tables *tables)
 		if (nr != NO_TABLE && !is_hidden(tables, nr)) {
 			index = &tables->memory.index[tables->tables[nr].l1];
 			__atomic_store_n(index, 0, __ATOMIC_SEQ_CST);
-			unused = wait_for_users(tables, nr, &waits);
+			unused = wait_once(tables, &tables->tables[nr], &waits);
 			__atomic_store_n(index, nr + 1, __ATOMIC_SEQ_CST);
 		}
 		if (!unused) {

@@ -23,7 +23,7 @@
  * @limit:	where whole clusters end on a block device
  * @maps:	the memory that the program sees
  * @geometry:	what that knows for ever
- * @given:	by tag: given back by this server, once at least
+ * @given:	by tag: given back by this server, and not known to be taken
  * @depth:	tags of a queue
  * @lock:	of all below, and of the maps; held from pause to reload
  * @image:	NULL: it is not open, and I/O that comes here waits or fails

@@ -6,12 +6,9 @@
 #include <errno.h>
 #include <stddef.h>
 #include <string.h>
-#include <unistd.h>
 #include "device.h"
+#include "given.h"
 #include "qcow2.skel.h"
-
-#define WAIT_US		20
-#define MAX_WAITS	50000
 
 static int qcow2_open_program(struct ublk_bpf_dev *dev, struct bpf_object **obj)
 {
@@ -94,12 +91,8 @@ static bool give_back(struct qcow2_device *device, const struct ublksrv_io_desc 
 
 void qcow2_wait_for_given(struct ublk_bpf_dev *dev, struct qcow2_device *device)
 {
-	unsigned int nr = ublk_bpf_dev_nr_queues(dev) * device->depth, i, waits = 0;
-
-	for (i = 0; i < nr; i++)
-		while (device->given[i] && waits++ < MAX_WAITS &&
-		       __atomic_load_n(&device->maps.tags[i], __ATOMIC_SEQ_CST) & QCOW2_GIVEN)
-			usleep(WAIT_US);
+	qcow2_wait_until_taken(device->given, device->maps.tags,
+			       ublk_bpf_dev_nr_queues(dev) * device->depth);
 }
 
 /*

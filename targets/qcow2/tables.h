@@ -83,6 +83,7 @@ void qcow2_memory_free(struct qcow2_memory *memory);
  * @nr:		its number in there
  * @l1:		its L1 entry; ~0: there is none
  * @fresh:	the L1 table in the file does not name it yet
+ * @stuck:	its users were waited for in vain
  * @used:	when, by struct qcow2_tables.clock
  * @dirty:	sectors that have changed, a bit each
  * @nr_dirty:	how many
@@ -91,6 +92,7 @@ struct qcow2_table {
 	__u32 nr;
 	__u32 l1;
 	bool fresh;
+	bool stuck;
 	unsigned long used;
 	__u64 *dirty;
 	__u32 nr_dirty;

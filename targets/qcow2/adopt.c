@@ -106,7 +106,10 @@ static int adopt_table(struct qcow2_tables *tables, __u32 nr, __u64 was, __u8 *o
 					qcow2_cluster_size(tables->layout));
 	if (!ret)
 		ret = adopt_changes(tables, table, old, count);
-	return ret || was == owner->entry ? ret : adopt_place(tables, table, was, owner->entry, count);
+	/* whether it is nobody else's may have been corrected in the file, by who opened that */
+	if (ret || !((was ^ owner->entry) & QCOW2_OFFSET))
+		return ret;
+	return adopt_place(tables, table, was, owner->entry, count);
 }
 
 /* Is the table for L1 entry @l1 among the first @nr that were taken over? */

@@ -255,6 +255,48 @@ static void change_that_was_under_way_is_made(void **state)
 	end();
 }
 
+/* What an L1 entry says of whose its table is was wrong, and is mended before that is taken over. */
+static void table_that_was_mended_stays(void **state)
+{
+	static const struct shape one = { 3, 9, 4, .lazy = true };
+	__u8 sector[512];
+	__u64 entry;
+
+	begin(&one);
+	open_left();
+	for (unsigned int i = 0; i < 128; i += 64) {
+		left->model[i] = ++left->number;
+		fill(sector, left->number, 1);
+		assert_int_equal(qcow2_image_write(&image, sector, i * 512ULL, 512), 0);
+	}
+	assert_int_equal(qcow2_image_close(&image), 0);
+	memset(left->owners, 0, sizeof(left->owners));
+	memset(left->index, 0, sizeof(left->index));
+	get_file();
+	entry = qcow2_get64(file.bytes + 3 * 512);
+	assert_true(entry & QCOW2_COPIED);
+	entry = htobe64(entry & QCOW2_OFFSET);
+	assert_int_equal(pwrite(fds[0], &entry, 8, 3 * 512), 8);
+
+	/* the first table comes to memory, the second is written by; then its server dies */
+	open_left();
+	disk_is_the_model();
+	left->model[65] = ++left->number;
+	fill(sector, left->number, 1);
+	assert_int_equal(qcow2_image_write(&image, sector, 65 * 512, 512), 0);
+	assert_int_equal(qcow2_image_read(&image, sector, 0, 512), 0);
+	assert_int_not_equal(left->index[0], 0);
+	assert_int_equal(left->owners[left->index[0] - 1].entry, be64toh(entry));
+	memory = (struct qcow2_memory){};
+	forget_image();
+
+	wait_for(start(0), false);
+	get_file();
+	assert_true(qcow2_get64(file.bytes + 3 * 512) & QCOW2_COPIED);
+	check(&file, true);
+	end();
+}
+
 /* For somebody else's image, in the same memory. */
 static void tables_leave_memory_all_or_none(void **state)
 {
@@ -312,6 +354,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(server_is_killed_at_any_moment),
 		cmocka_unit_test(change_that_was_under_way_is_made),
+		cmocka_unit_test(table_that_was_mended_stays),
 		cmocka_unit_test(tables_leave_memory_all_or_none),
 	};
 

@@ -15,6 +15,7 @@
 #define BLOCK		4096	/* good for direct I/O on anything */
 #define CACHE_BYTES	(1U << 20)
 #define MAX_FILES	256	/* a read of the last one needs stack for all of them */
+#define MOST_BYTES	(256U << 20)	/* of memory for what their headers lead to */
 
 /* A file, and the chain that it lies over itself. */
 struct qcow2_chain {
@@ -37,6 +38,7 @@ struct opening {
 	const struct qcow2_trust *trust;
 	struct qcow2_why *why;
 	bool named;		/* that says which of them it is about */
+	__u64 bytes;		/* of memory that those that are open take */
 };
 
 int qcow2_read_header(struct qcow2_blk *blk, struct qcow2_layout *layout, struct qcow2_why *why)
@@ -147,9 +149,21 @@ int qcow2_find_data(struct qcow2_blk *blk, const char *path, const struct qcow2_
 	return ret ?: qcow2_find_named(trust, path, name, "data file", why);
 }
 
-static int open_image(struct qcow2_chain *chain, const char *path,
-		      const struct qcow2_trust *trust, struct qcow2_why *why)
+/* Its L1 table, an index for that, and where its metadata is: an image says how much that is. */
+static int check_bytes(const struct qcow2_chain *chain, struct opening *opening)
 {
+	opening->bytes += chain->layout.l1.bytes + chain->layout.l1.bytes / 2 +
+			  (sizeof(__u64) << chain->image.guard.bits);
+	if (opening->bytes <= MOST_BYTES)
+		return 0;
+	return refuse(opening->why, -EFBIG,
+		      "what it and those below it have for metadata takes more than 256 MiB of memory; qemu-img rebase makes them fewer");
+}
+
+static int open_image(struct qcow2_chain *chain, const char *path, struct opening *opening)
+{
+	const struct qcow2_trust *trust = opening->trust;
+	struct qcow2_why *why = opening->why;
 	bool has_data = qcow2_has_data_file(&chain->layout);
 	__u32 nr = CACHE_BYTES >> chain->layout.cluster_bits;
 	int ret;
@@ -168,7 +182,7 @@ static int open_image(struct qcow2_chain *chain, const char *path,
 			       qcow2_chain_blk(chain->next), &chain->layout, &chain->memory, true,
 			       why);
 	chain->is_open = !ret;
-	return ret;
+	return ret ?: check_bytes(chain, opening);
 }
 
 /* The reason, by now, is one of file @name: the innermost is told, that is where to look. */
@@ -233,7 +247,7 @@ static int open_next(struct qcow2_chain **result, const struct qcow2_chain *abov
 		ret = open_next(&chain->next, chain, below, &chain->file.blk, &chain->layout,
 				opening);
 	if (!ret && !chain->is_raw)
-		ret = open_image(chain, below, opening->trust, why);
+		ret = open_image(chain, below, opening);
 	if (!ret) {
 		*result = chain;
 		return 0;

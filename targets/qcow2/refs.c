@@ -60,7 +60,7 @@ int qcow2_refs_open(struct qcow2_refs *refs, struct qcow2_blk *blk, struct qcow2
 	if (refs->nr_blocks < FEWEST_BLOCKS)
 		refs->nr_blocks = FEWEST_BLOCKS;
 	if (guard->read_only)
-		refs->nr_blocks = 1;	/* hardly anybody asks */
+		refs->nr_blocks = 0;	/* nobody asks for a count */
 	refs->table = malloc(layout->reftable.bytes);
 	refs->blocks = calloc(refs->nr_blocks, sizeof(*refs->blocks));
 	ret = -ENOMEM;
@@ -88,6 +88,11 @@ int qcow2_refs_open(struct qcow2_refs *refs, struct qcow2_blk *blk, struct qcow2
 		goto close;
 	}
 	ret = add_to_guard(refs, why);
+	if (!ret && guard->read_only) {
+		free(refs->table);
+		refs->table = NULL;
+		refs->entries = 0;
+	}
 	if (!ret)
 		return 0;
 

@@ -63,6 +63,8 @@ struct qcow2_refs {
  * @guard:	of the image; must outlive it
  * @why:	what is wrong with it
  *
+ * Of an image that is not to be written the table is looked at, and not kept: all counts are 0.
+ *
  * Return: 0, -EINVAL, -ENOMEM, or an error of @blk.
  */
 int qcow2_refs_open(struct qcow2_refs *refs, struct qcow2_blk *blk, struct qcow2_layout *layout,

@@ -12,6 +12,12 @@ qcow2() { "$BATS_TEST_DIRNAME/../../build/tests-tools/qcow2" "$@"; }
 # Image $1, over file $2 of format $3, which need not be there.
 over() { qemu-img create -q -u -f qcow2 -b "$2" -F "$3" "$1" $size; }
 
+# The bytes from $2 of image $1 on become those of $3, in hexadecimal.
+poke() {
+	printf '%b' "$(fold -w 2 <<<"$3" | sed 's/^/\\x/' | tr -d '\n')" |
+		dd of="$1" bs=1 seek="$2" conv=notrunc status=none
+}
+
 # The image is refused for reason $1.
 refused() {
 	run qcow2 image model 0
@@ -30,4 +36,24 @@ refused() {
 	over image "first$long" qcow2
 	named="third$long" far="$PWD/elsewhere/$long"
 	refused "backing file '${named::100}': its backing file '${far::100}' is elsewhere, which the image alone does not decide; allow it by -b FILE or --allow DIR"
+}
+
+# Holes take no room in the files, but they do in memory.
+@test "tables_of_all_files_have_a_bound" {
+	local table
+	truncate -s $size image0
+	over image1 image0 raw
+	for i in 2 3 4 5 6 7; do
+		over image$i image$((i - 1)) qcow2
+		# an L1 table of 32 MiB, behind all else
+		table=1048576
+		truncate -s $((table + (32 << 20))) image$i
+		poke image$i 36 00400000
+		poke image$i 40 "$(printf %016x "$table")"
+	done
+	over image image6 qcow2
+	qcow2 image model 100
+	qemu-img compare -f qcow2 -F raw image model
+	over image image7 qcow2
+	refused "backing file 'image7': what it and those below it have for metadata takes more than 256 MiB of memory; qemu-img rebase makes them fewer"
 }

@@ -99,7 +99,7 @@ static void check_marks(void)
 
 	parse(&layout);
 	size = qcow2_cluster_size(&layout);
-	assert_int_equal(qcow2_guard_open(&guard, &file.blk, &layout, true), 0);
+	assert_int_equal(qcow2_guard_open(&guard, &file.blk, &layout, false), 0);
 	assert_int_equal(qcow2_refs_open(&refs, &file.blk, &layout, &guard, &why), 0);
 	for (i = 0; i < layout.l1.bytes; i += 8) {
 		__u64 entry = qcow2_get64(file.bytes + layout.l1.offset + i);

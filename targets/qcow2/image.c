@@ -119,6 +119,15 @@ bool qcow2_image_stopped(const struct qcow2_image *image)
 	return qcow2_image_corrupt(image) || image->tables.failed || image->refs.failed;
 }
 
+/* Also when it has grown, were it not closed. */
+static bool can_be_repaired(const struct qcow2_image *image)
+{
+	__u64 tables = image->layout.l1.bytes / sizeof(__u64);
+
+	return image->guard.end < QCOW2_MAX_REPAIRED / 2 &&
+	       tables * qcow2_cluster_size(&image->layout) <= QCOW2_MAX_REPAIRED_BYTES / 2;
+}
+
 /* What is written once before anything else is. */
 static int write_beginning(struct qcow2_image *image)
 {
@@ -126,9 +135,7 @@ static int write_beginning(struct qcow2_image *image)
 	int ret = 0;
 
 	layout.autoclear &= QCOW2_AUTOCLEAR_KNOWN;
-	/* unless it could not be repaired */
-	if (layout.compatible & QCOW2_COMPAT_LAZY_REFCOUNTS &&
-	    image->guard.end < QCOW2_MAX_REPAIRED / 2)
+	if (layout.compatible & QCOW2_COMPAT_LAZY_REFCOUNTS && can_be_repaired(image))
 		layout.incompatible |= QCOW2_INCOMPAT_DIRTY;
 	if (layout.autoclear != image->layout.autoclear ||
 	    layout.incompatible != image->layout.incompatible)

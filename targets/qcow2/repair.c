@@ -31,6 +31,13 @@ static int refuse(const struct repair *repair, const char *what, __u64 which)
 	return -EINVAL;
 }
 
+static int refuse_size(struct qcow2_why *why)
+{
+	snprintf(why->text, sizeof(why->text),
+		 "it was not closed, and is too large to be mended here; try qemu-img check -r all");
+	return -EINVAL;
+}
+
 static bool is_metadata(const struct repair *repair, __u64 cluster)
 {
 	return repair->metadata[cluster / 64] >> cluster % 64 & 1;
@@ -207,7 +214,21 @@ static int check_l2_tables(const struct repair *repair)
 	return ret;
 }
 
-/* So far, they are the only metadata that is known: in the order of the file. */
+/* Are there no more L2 tables and refcount blocks than can be read? So far, tables are known. */
+static int check_bytes(const struct repair *repair)
+{
+	const struct qcow2_refs *refs = &repair->image->refs;
+	__u64 nr = 0, i;
+
+	for (i = 0; i <= repair->nr / 64; i++)
+		nr += __builtin_popcountll(repair->metadata[i]);
+	for (i = 0; i < refs->entries; i++)
+		nr += !!refs->table[i];
+	return nr * qcow2_cluster_size(layout_of(repair)) <= QCOW2_MAX_REPAIRED_BYTES ? 0 :
+	       refuse_size(repair->why);
+}
+
+/* They are the only metadata that is known by now: in the order of the file. */
 static int count_l2_tables(const struct repair *repair)
 {
 	__u64 i;
@@ -269,7 +290,7 @@ static int count_refcounts(const struct repair *repair)
 
 static int count_all(const struct repair *repair)
 {
-	int ret = count_l1_tables(repair);
+	int ret = count_l1_tables(repair) ?: check_bytes(repair);
 
 	if (!ret)
 		ret = count_l2_tables(repair);
@@ -470,11 +491,8 @@ int qcow2_repair(struct qcow2_image *image, const struct qcow2_snapshots *snapsh
 	};
 	int ret = -ENOMEM;
 
-	if (nr > QCOW2_MAX_REPAIRED) {
-		snprintf(why->text, sizeof(why->text),
-			 "it was not closed, and is too large to be mended here; try qemu-img check -r all");
-		return -EINVAL;
-	}
+	if (nr > QCOW2_MAX_REPAIRED)
+		return refuse_size(why);
 	repair.counts = calloc(room, sizeof(*repair.counts));
 	repair.metadata = calloc(room / 64 + 1, sizeof(*repair.metadata));
 	repair.fresh = calloc(image->refs.entries, sizeof(*repair.fresh));

@@ -11,6 +11,8 @@
 
 /* A count takes 2 bytes of memory: 256 MiB. */
 #define QCOW2_MAX_REPAIRED	(1U << 27)	/* clusters of a file */
+/* It takes time to read them, also where they are holes; twice. */
+#define QCOW2_MAX_REPAIRED_BYTES (16ULL << 30)	/* of L2 tables and refcount blocks */
 
 /**
  * qcow2_repair() - correct the refcounts of an image, and what its tables say of them

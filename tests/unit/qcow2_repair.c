@@ -348,6 +348,26 @@ static void what_is_worse_is_refused(void **state)
 	refused("too large to be mended here");
 }
 
+/* A file of holes, in which there may be as many tables as can be named. */
+static void tables_without_end_are_not_read(void **state)
+{
+	static const struct shape large = { 3, 21, 4 };
+	__u64 size = 1ULL << 21, nr = QCOW2_MAX_REPAIRED_BYTES / size, i, table, at;
+
+	/* L1 table, refcount table */
+	for (at = 40; at <= QCOW2_HEADER_REFTABLE; at += 8) {
+		make(&large);
+		snapshot = 0;
+		file.blk.size = huge;
+		put32(QCOW2_HEADER_L1_ENTRIES, nr + 1);
+		table = qcow2_get64(file.bytes + at);
+		/* the first refcount block is there */
+		for (i = 1; i <= nr; i++)
+			put64(table + i * 8, (100 + i) * size);
+		refused("too large to be mended here");
+	}
+}
+
 /* What the first read would call corrupt: a data file has each cluster at its own place. */
 static void place_that_is_anothers_is_refused(void **state)
 {
@@ -426,6 +446,34 @@ static void lazy_image_is_dirty_while_it_changes(void **state)
 	free_files();
 }
 
+/* It would be refused when it was not closed. */
+static void image_that_is_too_large_is_not_lazy(void **state)
+{
+	static const struct shape shapes[] = {
+		{ 3, 12, 4, .lazy = true },
+		{ 3, 21, 4, .lazy = true },
+		{ 3, 21, 4, .lazy = true },
+	};
+	__u64 most = QCOW2_MAX_REPAIRED_BYTES / 2 >> 21;
+	unsigned int i;
+
+	for (i = 0; i < 3; i++) {
+		make(&shapes[i]);
+		snapshot = 0;
+		if (i == 0)
+			file.blk.size = huge;
+		else
+			put32(QCOW2_HEADER_L1_ENTRIES, most + (i == 1));
+		open_image();
+		assert_int_equal(qcow2_image_write(&image, disk, 0, 512), 0);
+		assert_int_equal(!!(qcow2_get64(file.bytes + QCOW2_HEADER_INCOMPATIBLE) &
+				    QCOW2_INCOMPAT_DIRTY), i == 2);
+		close_image();
+		check(&file, true);
+		free_files();
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -434,8 +482,10 @@ int main(void)
 		cmocka_unit_test(blocks_are_counted_themselves),
 		cmocka_unit_test(blocks_are_there_when_they_are_named),
 		cmocka_unit_test(what_is_worse_is_refused),
+		cmocka_unit_test(tables_without_end_are_not_read),
 		cmocka_unit_test(place_that_is_anothers_is_refused),
 		cmocka_unit_test(lazy_image_is_dirty_while_it_changes),
+		cmocka_unit_test(image_that_is_too_large_is_not_lazy),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0 OR LGPL-2.1-or-later
 /* Bitmaps in an image: see bitmaps.h. */
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include "bitmaps.h"
+#include "why.h"
 
 #define MOST_ENTRIES	0x8000000U	/* of a bitmap's table: as QEMU */
+#define MOST_BYTES	(64U << 20)	/* of all tables */
 #define TRACKING	1		/* the only type there is */
 
 /* An entry of the directory; extra data and the name follow, padded to 8 bytes. */
@@ -34,7 +35,7 @@ static bool is_in_file(const struct qcow2_extent *table, const struct qcow2_layo
 
 	return table->bytes && table->bytes <= 8ULL * MOST_ENTRIES && table->offset >= cluster &&
 	       !(table->offset & (cluster - 1)) && table->offset < QCOW2_MAX_OFFSET &&
-	       table->offset + table->bytes <= size + cluster - 1;
+	       table->offset + table->bytes <= ((size + cluster - 1) & ~(cluster - 1));
 }
 
 /* The entry at bitmap->pos. *@bytes: how long it is; there are @left of the directory. */
@@ -59,34 +60,50 @@ static int read_entry(struct qcow2_bitmap *bitmap, struct qcow2_blk *blk,
 	return 0;
 }
 
-int qcow2_bitmaps_read(struct qcow2_bitmaps *bitmaps, struct qcow2_blk *blk,
-		       const struct qcow2_layout *layout, struct qcow2_why *why)
+static int read_all(struct qcow2_bitmaps *bitmaps, struct qcow2_blk *blk,
+		    const struct qcow2_layout *layout, struct qcow2_guard *guard,
+		    struct qcow2_why *why)
 {
-	__u64 at = layout->bitmaps.offset, left = layout->bitmaps.bytes, bytes;
-	int ret = -ENOMEM;
+	__u64 at = layout->bitmaps.offset, left = layout->bitmaps.bytes, bytes, total = 0;
 	__u32 i;
+	int ret = 0;
 
-	*bitmaps = (struct qcow2_bitmaps){
-		.list	= calloc(layout->nr_bitmaps ?: 1, sizeof(*bitmaps->list)),
-		.nr	= layout->nr_bitmaps,
-	};
-	if (!bitmaps->list)
-		return ret;
 	for (i = 0; i < bitmaps->nr; i++, at += bytes, left -= bytes) {
 		bitmaps->list[i].pos = at;
 		ret = read_entry(&bitmaps->list[i], blk, layout, left, &bytes);
 		if (ret)
 			break;
+		total += bitmaps->list[i].table.bytes;
 	}
-	if (i == bitmaps->nr && !left)
-		return 0;
-	if (i == bitmaps->nr)
+	if (!ret && left)
 		ret = -EINVAL;
 	if (ret == -EINVAL)
-		snprintf(why->text, sizeof(why->text),
-			 "entry %u of its bitmap directory cannot be true; it can be opened read-only, and copied",
-			 i);
-	qcow2_bitmaps_free(bitmaps);
+		return refuse(why, ret,
+			      "entry %u of its bitmap directory cannot be true; it can be opened read-only, and copied",
+			      i);
+	if (!ret && total > MOST_BYTES)
+		return refuse(why, -EINVAL, 
+			      "the tables of its bitmaps are too large together; it can be opened read-only, and copied");
+	for (i = 0; !ret && i < bitmaps->nr; i++)
+		ret = qcow2_guard_add_extent(guard, QCOW2_META_BITMAP_TABLE, &bitmaps->list[i].table,
+					     why);
+	return ret;
+}
+
+int qcow2_bitmaps_read(struct qcow2_bitmaps *bitmaps, struct qcow2_blk *blk,
+		       const struct qcow2_layout *layout, struct qcow2_guard *guard,
+		       struct qcow2_why *why)
+{
+	int ret = -ENOMEM;
+
+	*bitmaps = (struct qcow2_bitmaps){
+		.list	= calloc(layout->nr_bitmaps ?: 1, sizeof(*bitmaps->list)),
+		.nr	= layout->nr_bitmaps,
+	};
+	if (bitmaps->list)
+		ret = read_all(bitmaps, blk, layout, guard, why);
+	if (ret)
+		qcow2_bitmaps_free(bitmaps);
 	return ret;
 }
 

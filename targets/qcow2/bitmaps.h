@@ -8,6 +8,7 @@
 
 #include "blk.h"
 #include "format.h"
+#include "guard.h"
 
 /**
  * struct qcow2_bitmap - a bitmap
@@ -36,12 +37,14 @@ struct qcow2_bitmaps {
  * @bitmaps:	the result
  * @blk:	the image
  * @layout:	its layout
+ * @guard:	knows where that is, and is told of the bitmaps' tables
  * @why:	what is wrong with it
  *
  * Return: 0, -EINVAL, -ENOMEM, or as the blk.
  */
 int qcow2_bitmaps_read(struct qcow2_bitmaps *bitmaps, struct qcow2_blk *blk,
-		       const struct qcow2_layout *layout, struct qcow2_why *why);
+		       const struct qcow2_layout *layout, struct qcow2_guard *guard,
+		       struct qcow2_why *why);
 void qcow2_bitmaps_free(struct qcow2_bitmaps *bitmaps);
 
 /* Mark those that track as in use, in the file; no flush. Return: as the blk. */

@@ -20,6 +20,7 @@ static const char *const names[] = {
 	[QCOW2_META_SNAPSHOTS]	= "its snapshot table",
 	[QCOW2_META_SNAPSHOT_L1] = "a snapshot's L1 table",
 	[QCOW2_META_BITMAPS]	= "its bitmap directory",
+	[QCOW2_META_BITMAP_TABLE] = "the table of a bitmap",
 };
 
 static __u64 nr_slots(const struct qcow2_guard *guard)

@@ -4,9 +4,10 @@
  * and what was found to be wrong with an image that is open: it is corrupt from then on,
  * says so in its header, and nothing is written to it any more.
  *
- * By the limits of format.h and snapshots.c no image has 8 million such clusters: 128 MiB.
+ * By the limits of format.h, snapshots.c and bitmaps.c no image has 8 million such clusters: 128 MiB.
  *
- * What only snapshots name beside their L1 tables is not known here: it is never written.
+ * What only snapshots name beside their L1 tables, or bitmaps beside their own, is not known here:
+ * it is never written.
  */
 #ifndef TARGET_QCOW2_GUARD_H
 #define TARGET_QCOW2_GUARD_H
@@ -25,6 +26,7 @@ enum qcow2_metadata {
 	QCOW2_META_SNAPSHOTS,
 	QCOW2_META_SNAPSHOT_L1,
 	QCOW2_META_BITMAPS,
+	QCOW2_META_BITMAP_TABLE,
 };
 
 /**

@@ -70,7 +70,7 @@ static int open_metadata(struct qcow2_image *image, const struct qcow2_memory *m
 	if (ret)
 		return ret;
 	if (!image->read_only)
-		ret = qcow2_bitmaps_read(&image->bitmaps, image->blk, layout, why);
+		ret = qcow2_bitmaps_read(&image->bitmaps, image->blk, layout, guard, why);
 	if (!ret && !image->read_only && layout->incompatible & QCOW2_INCOMPAT_DIRTY)
 		ret = qcow2_repair(image, &snapshots, why);
 	qcow2_snapshots_free(&snapshots);

@@ -193,6 +193,58 @@ static void directory_that_cannot_be_is_refused(void **state)
 	}
 }
 
+static __u64 large(struct qcow2_blk *blk)
+{
+	return 1ULL << 40;
+}
+
+/* It is not opened to be written, and why says @what. */
+static void refused(const char *what)
+{
+	struct qcow2_layout layout;
+
+	assert_int_equal(qcow2_parse_header(file.bytes, SIZE, &layout, &why), 0);
+	assert_int_equal(qcow2_memory_alloc(&memory, &layout, TABLES), 0);
+	assert_int_equal(qcow2_image_open(&image, &file.blk, NULL, NULL, &layout, &memory, false,
+					  &why), -EINVAL);
+	free_memory();
+	if (!strstr(why.text, what))
+		fail_msg("'%s' is not in '%s'", what, why.text);
+	open_files(&file, NULL, true);
+	close_image();
+	free_files();
+}
+
+static void tables_of_bitmaps_have_a_place_of_their_own(void **state)
+{
+	const __u32 flags[] = { 0, 0 };
+	__u64 directory;
+
+	begin();
+	put64(add_bitmaps(flags, 2), 3 * SIZE);
+	refused("the table of a bitmap and its L1 table overlap at cluster 3");
+	begin();
+	directory = add_bitmaps(flags, 2);
+	put64(directory, directory + 2 * SIZE);
+	refused("the table of a bitmap and another overlap at cluster");
+	/* each of them could be */
+	begin();
+	directory = add_bitmaps(flags, 2);
+	put32(directory + 8, 5 << 20);
+	put32(directory + 512 + 8, 5 << 20);
+	file.blk.size = large;
+	refused("the tables of its bitmaps are too large together; it can be opened read-only");
+	/* and no data is there */
+	begin();
+	directory = add_bitmaps(flags, 2);
+	put64(qcow2_get64(file.bytes + 3 * SIZE) & QCOW2_OFFSET, (directory + SIZE) | QCOW2_COPIED);
+	open_image();
+	assert_int_equal(qcow2_image_read(&image, bytes, 0, sizeof(bytes)), -EIO);
+	assert_non_null(strstr(qcow2_image_corrupt(&image), "which is the table of a bitmap"));
+	close_image();
+	free_files();
+}
+
 static void read_only_image_is_never_written(void **state)
 {
 	struct file before;
@@ -227,6 +279,7 @@ int main(void)
 		cmocka_unit_test(what_comes_first_is_there_first),
 		cmocka_unit_test(beginning_is_tried_again),
 		cmocka_unit_test(directory_that_cannot_be_is_refused),
+		cmocka_unit_test(tables_of_bitmaps_have_a_place_of_their_own),
 		cmocka_unit_test(read_only_image_is_never_written),
 	};
 

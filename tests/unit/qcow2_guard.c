@@ -30,7 +30,7 @@ static void set_is_that_of_a_list(void **state)
 		assert_int_equal(qcow2_guard_find(&guard, at), list[at]);
 		/* it grows, and shrinks again */
 		if (!list[at] && file_random(200000) > i) {
-			list[at] = 1 + file_random(QCOW2_META_BITMAPS);
+			list[at] = 1 + file_random(QCOW2_META_BITMAP_TABLE);
 			assert_int_equal(qcow2_guard_add(&guard, list[at], at, 1, &why), 0);
 			known++;
 		} else if (list[at] && file_random(4) == 0) {

@@ -107,6 +107,29 @@ void qcow2_guard_close(struct qcow2_guard *guard)
 	*guard = (struct qcow2_guard){};
 }
 
+static int check_end(const struct qcow2_guard *guard, enum qcow2_metadata what, __u64 cluster,
+		     __u64 nr, struct qcow2_why *why)
+{
+	if (nr <= guard->end && cluster <= guard->end - nr)
+		return 0;
+	snprintf(why->text, sizeof(why->text),
+		 "%s at cluster %llu goes past the end of the file" WAY_OUT, names[what], cluster);
+	return -EINVAL;
+}
+
+/* Clusters that an extent touches, which starts with one. */
+static __u64 clusters_of(const struct qcow2_guard *guard, const struct qcow2_extent *extent)
+{
+	return (extent->bytes + qcow2_cluster_size(guard->layout) - 1) >> guard->layout->cluster_bits;
+}
+
+int qcow2_guard_check_end(const struct qcow2_guard *guard, enum qcow2_metadata what,
+			  const struct qcow2_extent *extent, struct qcow2_why *why)
+{
+	return check_end(guard, what, extent->offset >> guard->layout->cluster_bits,
+			 clusters_of(guard, extent), why);
+}
+
 int qcow2_guard_add(struct qcow2_guard *guard, enum qcow2_metadata what, __u64 cluster, __u64 nr,
 		    struct qcow2_why *why)
 {
@@ -114,13 +137,7 @@ int qcow2_guard_add(struct qcow2_guard *guard, enum qcow2_metadata what, __u64 c
 	__u64 *slot;
 	int ret;
 
-	if (nr > guard->end || cluster > guard->end - nr) {
-		snprintf(why->text, sizeof(why->text),
-			 "%s at cluster %llu goes past the end of the file" WAY_OUT, names[what],
-			 cluster);
-		return -EINVAL;
-	}
-	ret = qcow2_guard_reserve(guard, nr);
+	ret = check_end(guard, what, cluster, nr, why) ?: qcow2_guard_reserve(guard, nr);
 	for (; !ret && nr; cluster++, nr--) {
 		slot = &guard->slots[slot_of(guard, cluster)];
 		is = *slot & ((1 << WHAT_BITS) - 1);
@@ -139,12 +156,10 @@ int qcow2_guard_add(struct qcow2_guard *guard, enum qcow2_metadata what, __u64 c
 int qcow2_guard_add_extent(struct qcow2_guard *guard, enum qcow2_metadata what,
 			   const struct qcow2_extent *extent, struct qcow2_why *why)
 {
-	unsigned int bits = guard->layout->cluster_bits;
-
 	if (!extent->bytes)
 		return 0;
-	return qcow2_guard_add(guard, what, extent->offset >> bits,
-			       (extent->bytes + qcow2_cluster_size(guard->layout) - 1) >> bits, why);
+	return qcow2_guard_add(guard, what, extent->offset >> guard->layout->cluster_bits,
+			       clusters_of(guard, extent), why);
 }
 
 static void empty(struct qcow2_guard *guard, __u64 at)

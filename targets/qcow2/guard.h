@@ -86,6 +86,10 @@ int qcow2_guard_add(struct qcow2_guard *guard, enum qcow2_metadata what, __u64 c
 int qcow2_guard_add_extent(struct qcow2_guard *guard, enum qcow2_metadata what,
 			   const struct qcow2_extent *extent, struct qcow2_why *why);
 
+/* Is all of @extent, which is to be read, in the file? Return: 0, -EINVAL see @why. */
+int qcow2_guard_check_end(const struct qcow2_guard *guard, enum qcow2_metadata what,
+			  const struct qcow2_extent *extent, struct qcow2_why *why);
+
 /* Clusters that are no metadata any more; those that were none are not minded. */
 void qcow2_guard_remove(struct qcow2_guard *guard, __u64 cluster, __u64 nr);
 

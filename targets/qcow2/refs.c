@@ -28,12 +28,11 @@ static __u32 entry_of(const struct qcow2_refs *refs, __u64 cluster)
 	return cluster % qcow2_refblock_entries(refs->layout);
 }
 
-/* Table and blocks are metadata. */
+/* The blocks are metadata, as is the table. */
 static int add_to_guard(struct qcow2_refs *refs, struct qcow2_why *why)
 {
-	int ret = qcow2_guard_add_extent(refs->guard, QCOW2_META_REFTABLE, &refs->layout->reftable,
-					 why);
 	__u32 i;
+	int ret = 0;
 
 	for (i = 0; !ret && i < refs->entries; i++)
 		if (refs->table[i])
@@ -72,7 +71,9 @@ int qcow2_refs_open(struct qcow2_refs *refs, struct qcow2_blk *blk, struct qcow2
 		if (!refs->blocks[i].bytes)
 			goto close;
 	}
-	ret = blk->read(blk, refs->table, layout->reftable.offset, layout->reftable.bytes);
+	ret = qcow2_guard_add_extent(guard, QCOW2_META_REFTABLE, &layout->reftable, why);
+	if (!ret)
+		ret = blk->read(blk, refs->table, layout->reftable.offset, layout->reftable.bytes);
 	if (ret)
 		goto close;
 	for (i = 0; i < refs->entries; i++) {

@@ -25,13 +25,16 @@ static __u32 get16(const __u8 *bytes)
 
 /* Entry @nr, at the end of the table as far as it was read: which becomes longer by it. */
 static int read_entry(struct qcow2_snapshots *snapshots, struct qcow2_blk *blk, __u32 nr,
-		      const struct qcow2_layout *layout, struct qcow2_why *why)
+		      const struct qcow2_guard *guard, struct qcow2_why *why)
 {
-	struct qcow2_extent *l1 = &snapshots->l1[nr];
+	struct qcow2_extent *l1 = &snapshots->l1[nr], needed = snapshots->table;
 	__u8 head[HEAD_BYTES];
-	__u64 at = snapshots->table.offset + snapshots->table.bytes;
-	int ret = blk->read(blk, head, at, sizeof(head));
+	int ret;
 
+	needed.bytes += sizeof(head);
+	ret = qcow2_guard_check_end(guard, QCOW2_META_SNAPSHOTS, &needed, why);
+	if (!ret)
+		ret = blk->read(blk, head, needed.offset + snapshots->table.bytes, sizeof(head));
 	if (ret)
 		return ret;
 	l1->offset = qcow2_get64(head + AT_L1);
@@ -40,7 +43,7 @@ static int read_entry(struct qcow2_snapshots *snapshots, struct qcow2_blk *blk, 
 				   get16(head + AT_NAME_BYTES) +
 				   (__u64)qcow2_get32(head + AT_EXTRA_BYTES) + 7) & ~7ULL;
 	if (l1->bytes <= QCOW2_MAX_L1_BYTES && l1->offset < QCOW2_MAX_OFFSET &&
-	    !(l1->offset & (qcow2_cluster_size(layout) - 1)) &&
+	    !(l1->offset & (qcow2_cluster_size(guard->layout) - 1)) &&
 	    snapshots->table.bytes <= MOST_TABLE_BYTES)
 		return 0;
 	snprintf(why->text, sizeof(why->text),
@@ -50,15 +53,14 @@ static int read_entry(struct qcow2_snapshots *snapshots, struct qcow2_blk *blk, 
 }
 
 static int read_all(struct qcow2_snapshots *snapshots, struct qcow2_blk *blk,
-		    const struct qcow2_layout *layout, struct qcow2_guard *guard,
-		    struct qcow2_why *why)
+		    struct qcow2_guard *guard, struct qcow2_why *why)
 {
 	__u64 total = 0;
 	__u32 i;
 	int ret = 0;
 
 	for (i = 0; !ret && i < snapshots->nr; i++) {
-		ret = read_entry(snapshots, blk, i, layout, why);
+		ret = read_entry(snapshots, blk, i, guard, why);
 		total += snapshots->l1[i].bytes;
 		if (!ret && total > MOST_L1_BYTES) {
 			snprintf(why->text, sizeof(why->text),
@@ -85,7 +87,7 @@ int qcow2_snapshots_read(struct qcow2_snapshots *snapshots, struct qcow2_blk *bl
 		.nr	= layout->nr_snapshots,
 	};
 	if (snapshots->l1)
-		ret = read_all(snapshots, blk, layout, guard, why);
+		ret = read_all(snapshots, blk, guard, why);
 	if (ret)
 		qcow2_snapshots_free(snapshots);
 	return ret;

@@ -28,12 +28,12 @@ void qcow2_memory_free(struct qcow2_memory *memory)
 	*memory = (struct qcow2_memory){};
 }
 
-/* The L1 table and the tables that it names are metadata. */
+/* The tables that the L1 table names are metadata, as is that. */
 static int add_to_guard(struct qcow2_tables *tables, struct qcow2_why *why)
 {
 	const struct qcow2_layout *layout = tables->layout;
-	int ret = qcow2_guard_add_extent(tables->guard, QCOW2_META_L1, &layout->l1, why);
 	__u32 i;
+	int ret = 0;
 
 	for (i = 0; !ret && i < nr_l1(tables); i++)
 		if (tables->l1[i])
@@ -71,7 +71,9 @@ int qcow2_tables_open(struct qcow2_tables *tables, struct qcow2_blk *blk, struct
 		if (!tables->tables[i].dirty)
 			goto close;
 	}
-	ret = nr ? blk->read(blk, tables->l1, layout->l1.offset, layout->l1.bytes) : 0;
+	ret = qcow2_guard_add_extent(guard, QCOW2_META_L1, &layout->l1, why);
+	if (!ret && nr)
+		ret = blk->read(blk, tables->l1, layout->l1.offset, layout->l1.bytes);
 	if (ret)
 		goto close;
 	for (i = 0; i < nr; i++) {

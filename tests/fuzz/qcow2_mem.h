@@ -20,6 +20,8 @@
  * @read_only:	nobody may write
  * @discarded:	what is there instead of what nobody needs
  * @guard:	of the image in it once that is open: all I/O is where that knows of; or NULL
+ * @unit:	of the image in it while that is opened: nothing behind the last of these is read;
+ *		or 0
  */
 struct mem {
 	struct qcow2_blk blk;
@@ -28,11 +30,13 @@ struct mem {
 	bool read_only;
 	__u8 discarded;
 	const struct qcow2_guard *guard;
+	__u64 unit;
 };
 
-static inline void mem_ensure_inside(const struct mem *mem, __u64 pos, __u64 bytes)
+static inline void mem_ensure_inside(const struct mem *mem, __u64 pos, __u64 bytes, __u64 unit)
 {
-	__u64 end = mem->guard ? mem->guard->end << mem->guard->layout->cluster_bits : ~0ULL;
+	__u64 end = mem->guard ? mem->guard->end << mem->guard->layout->cluster_bits :
+		    unit ? (mem->size + unit - 1) / unit * unit : ~0ULL;
 
 	ensure(bytes <= end && pos <= end - bytes, "%llu bytes at %llu, and the file ends at %llu",
 	       bytes, pos, end);
@@ -43,7 +47,7 @@ static inline int mem_read(struct qcow2_blk *blk, void *to, __u64 pos, size_t by
 	const struct mem *mem = (struct mem *)blk;
 	size_t there = pos < mem->size ? mem->size - pos : 0;
 
-	mem_ensure_inside(mem, pos, bytes);
+	mem_ensure_inside(mem, pos, bytes, mem->unit);
 	if (there > bytes)
 		there = bytes;
 	memcpy(to, mem->bytes + (there ? pos : 0), there);
@@ -55,7 +59,7 @@ static inline int mem_write(struct qcow2_blk *blk, const void *from, __u64 pos, 
 {
 	struct mem *mem = (struct mem *)blk;
 
-	mem_ensure_inside(mem, pos, bytes);
+	mem_ensure_inside(mem, pos, bytes, 0);
 	ensure(!mem->read_only, "%zu bytes at %llu", bytes, pos);
 	ensure(bytes && !((pos | bytes) % 512), "%zu bytes at %llu", bytes, pos);
 	if (bytes > MEM_MOST || pos > MEM_MOST - bytes)
@@ -71,7 +75,7 @@ static inline void mem_discard(struct qcow2_blk *blk, __u64 pos, __u64 bytes)
 	struct mem *mem = (struct mem *)blk;
 	__u64 there = pos < mem->size ? mem->size - pos : 0;
 
-	mem_ensure_inside(mem, pos, bytes);
+	mem_ensure_inside(mem, pos, bytes, 0);
 	ensure(!mem->read_only, "%llu bytes at %llu", bytes, pos);
 	if (there)
 		memset(mem->bytes + pos, mem->discarded, bytes < there ? bytes : there);
@@ -114,6 +118,7 @@ static inline void mem_set(struct mem *mem, const void *from, size_t bytes)
 	mem->size = bytes;
 	mem->read_only = false;
 	mem->guard = NULL;
+	mem->unit = 0;
 }
 
 /* Numbers in it, wherever that is. */

@@ -84,6 +84,7 @@ static inline int trial_open_image(struct trial *trial, const struct qcow2_layou
 	if (qcow2_memory_alloc(&trial->memory, layout, QCOW2_MIN_TABLES))
 		return -ENOMEM;
 	trial->file.guard = NULL;
+	trial->file.unit = qcow2_cluster_size(layout);
 	trial->file.read_only = read_only;
 	trial->data.read_only = read_only;
 	ret = qcow2_image_open(&trial->image, &trial->file.blk, has_data ? &trial->data.blk : NULL,
@@ -120,8 +121,10 @@ static inline int trial_open(struct trial *trial)
 	__u64 size = file->size;
 	bool is_mended;
 	__u8 *before;
-	int ret = qcow2_read_header(&file->blk, &layout, &why);
+	int ret;
 
+	file->unit = 1;
+	ret = qcow2_read_header(&file->blk, &layout, &why);
 	ensure(!ret || ret == -EINVAL || ret == -ENOTSUP, "%d", ret);
 	ensure(!ret == !why.text[0], "%d, and why: %s", ret, why.text);
 	if (ret || !trial_is_disk(&layout))

@@ -21,6 +21,14 @@ over_a_file() {
 	truncate -s $size model
 }
 
+# One with clusters of $1 over one with clusters of $2, over a raw file.
+over_two_files() {
+	over_a_file cluster_size="$2"
+	qcow2 image model 400
+	mv image middle
+	qemu-img create -q -f qcow2 -o cluster_size="$1" -b middle -F qcow2 image $size
+}
+
 # One that has the data itself, with further options of qemu-img convert.
 full() {
 	random base
@@ -64,6 +72,16 @@ clusters="512 4k 64k 2M"
 			operated
 			over_a_file compat="$version",cluster_size="$cluster"
 			operated
+		done
+	done
+}
+
+@test "qcow2_over_two_files" {
+	for cluster in 4k 64k; do
+		for below in 4k 64k; do
+			over_two_files $cluster $below
+			operated
+			operated_beside_a_snapshot
 		done
 	done
 }

@@ -3,7 +3,7 @@
  * qcow2 IMAGE MODEL OPERATIONS [DATA]
  *
  * Does random operations on the disk in IMAGE, and the same on MODEL, a raw file of that
- * size. DATA is its data file. Prints the seed, which is $SEED if there is one. With $KILLED
+ * size, and compares all of the two. DATA is its data file. Prints the seed, which is $SEED if there is one. With $KILLED
  * it flushes and goes, and IMAGE is not closed. Nothing of it but the engine of targets/qcow2
  * is qcow2.
  */
@@ -75,6 +75,22 @@ static int operate(struct qcow2_image *image, struct qcow2_blk *model, __u8 *buf
 			  qcow2_image_zero(image, pos, bytes, what == 6);
 }
 
+static int compare(struct qcow2_image *image, struct qcow2_blk *model, __u8 *buffer)
+{
+	static __u8 wanted[MOST_SECTORS * 512];
+	__u64 pos, size = image->layout.size;
+	size_t bytes;
+	int ret = 0;
+
+	for (pos = 0; !ret && pos < size; pos += bytes) {
+		bytes = size - pos < sizeof(wanted) ? size - pos : sizeof(wanted);
+		ret = qcow2_image_read(image, buffer, pos, bytes) ?: model->read(model, wanted, pos, bytes);
+		if (!ret && memcmp(buffer, wanted, bytes))
+			die("the disk", "it is not what the model is");
+	}
+	return ret;
+}
+
 int main(int argc, char **argv)
 {
 	struct qcow2_file image_file, model_file, data_file = {};
@@ -110,6 +126,7 @@ int main(int argc, char **argv)
 		die(argv[1], why.text);
 	for (operations = atoi(argv[3]); !ret && operations; operations--)
 		ret = operate(&image, model, buffer);
+	ret = ret ?: compare(&image, model, buffer);
 	if (ret)
 		die("an operation", strerror(-ret));
 	if (getenv("KILLED"))

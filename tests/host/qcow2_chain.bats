@@ -1,4 +1,5 @@
-# Images that lie over others: what is said of those that cannot be had. No machine.
+# Images that lie over others: how many can, and what is said of those that cannot be had. No
+# machine.
 
 size=1M
 
@@ -56,4 +57,28 @@ refused() {
 	qemu-img compare -f qcow2 -F raw image model
 	over image image7 qcow2
 	refused "backing file 'image7': what it and those below it have for metadata takes more than 256 MiB of memory; qemu-img rebase makes them fewer"
+}
+
+# The names of all are as long: an image is made of another by a word.
+@test "up_to_256_files_lie_over_each_other" {
+	local i below
+	head -c $size /dev/urandom >file001
+	cp file001 model
+	over made file001 qcow2
+	over file002 file001 raw
+	for ((i = 3; i < 256; i++)); do
+		printf -v below file%03d $((i - 1))
+		LC_ALL=C sed "s/file001/$below/" made >"file$(printf %03d $i)"
+	done
+	# data of the first but one, of one in the middle and of the last
+	for i in 002 128 255; do
+		qemu-io -f qcow2 -c "write -q -P $((10#$i)) $((10#$i * 3))k 5k" file$i
+		qemu-io -f raw -c "write -q -P $((10#$i)) $((10#$i * 3))k 5k" model
+	done
+	over image file255 qcow2
+	qcow2 image model 0
+	qcow2 image model 20
+	LC_ALL=C sed "s/file001/file255/" made >file256
+	over image file256 qcow2
+	refused "backing file 'file001': more than 256 files lie over each other; qemu-img rebase makes them fewer"
 }

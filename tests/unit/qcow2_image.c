@@ -41,6 +41,37 @@ struct operation {
 static struct operation history[MAX_OPERATIONS];
 static unsigned int nr_history;
 
+/* What is read of the image that cannot be. */
+enum failing { FAILING_TABLE, FAILING_REFCOUNTS, FAILING_COPY, NR_FAILING };
+
+static enum failing failing;
+static unsigned int fail_reads_after;	/* that many reads of that; 0: never */
+static bool writing;
+
+static enum failing what_is_at(const struct qcow2_blk *blk, __u64 pos)
+{
+	switch (blk == &file.blk ? qcow2_guard_find(&image.guard, pos >> shape.cluster_bits) :
+				   QCOW2_META_NONE) {
+	case QCOW2_META_L2:
+		return FAILING_TABLE;
+	case QCOW2_META_REFBLOCK:
+		return FAILING_REFCOUNTS;
+	default:
+		/* what is read of data to be written is */
+		return writing ? FAILING_COPY : NR_FAILING;
+	}
+}
+
+static int read_or_fail(struct qcow2_blk *blk, void *to, __u64 pos, size_t bytes)
+{
+	if (fail_reads_after && what_is_at(blk, pos) == failing && !--fail_reads_after) {
+		/* the worst that there can be: nothing is mapped, all is free, or data of nobody */
+		memset(to, failing == FAILING_COPY ? 0x77 : 0, bytes);
+		return -EIO;
+	}
+	return file_read(blk, to, pos, bytes);
+}
+
 /* At random; -ENOSPC of images that cannot become that large is an answer. */
 static int operate(void)
 {
@@ -58,7 +89,9 @@ static int operate(void)
 	if (what < 9) {
 		op->writes = ++last_number;
 		fill(buffer, op->writes, op->nr);
+		writing = true;
 		ret = qcow2_image_write(&image, buffer, op->first * 512ULL, op->nr * 512ULL);
+		writing = false;
 	} else if (what < 13) {
 		ret = qcow2_image_zero(&image, op->first * 512ULL, op->nr * 512ULL, what > 10);
 	} else if (what < 15) {
@@ -348,6 +381,38 @@ static void errors_lose_nothing_that_was_flushed(void **state)
 	assert_true(given_up && gone_on);
 }
 
+/* One read fails: of a table, of refcounts, of what is to be copied. It is told, and all goes on. */
+static void errors_of_reads_lose_nothing(void **state)
+{
+	unsigned int i, j, errors, told[NR_FAILING] = { 0 };
+	struct file before[2];
+	size_t nr;
+
+	file_seeded();
+	for (i = 0; i < 9 * NR_CRASH_SHAPES; i++) {
+		begin_history(&crash_shapes[i % NR_CRASH_SHAPES], before);
+		file.blk.read = read_or_fail;
+		data_file.blk.read = read_or_fail;
+		backing_file.blk.read = read_or_fail;
+		failing = i / NR_CRASH_SHAPES % NR_FAILING;
+		fail_reads_after = 1 + file_random(failing == FAILING_TABLE ? 20 : 3);
+		for (j = 0, errors = 0; j < 90; j++)
+			errors += !!operate();
+		/* what is given back needs refcounts, too: those that cannot be read leak */
+		assert_true(errors <= !fail_reads_after);
+		told[failing] += errors;
+		fail_reads_after = 0;
+		assert_int_equal(qcow2_image_flush(&image), 0);
+		for (nr = 0; nr <= log.nr; nr += 1 + file_random(50))
+			crash(before, nr);
+		end_history(before);
+	}
+	printf("errors of %u tables, %u refcount blocks, %u copies\n", told[FAILING_TABLE],
+	       told[FAILING_REFCOUNTS], told[FAILING_COPY]);
+	for (i = 0; i < NR_FAILING; i++)
+		assert_true(told[i]);
+}
+
 /* What does not fit fails; the rest goes on, and is flushed. */
 static void full_device_can_be_flushed(void **state)
 {
@@ -390,6 +455,7 @@ int main(void)
 		cmocka_unit_test(images_are_what_a_disk_would_be),
 		cmocka_unit_test(crash_loses_nothing_that_was_flushed),
 		cmocka_unit_test(errors_lose_nothing_that_was_flushed),
+		cmocka_unit_test(errors_of_reads_lose_nothing),
 		cmocka_unit_test(full_device_can_be_flushed),
 	};
 

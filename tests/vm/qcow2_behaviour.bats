@@ -188,6 +188,8 @@ part() { echo "write $(($1 * unit)) $(($2 * unit)) pattern=$3"; }
 at_once_in_clusters() {
 	unit=$(($1 / 16))
 	image_over_a_base cluster_size="$1" $((16 * $1))
+	qemu-io -f qcow2 -c "write -q -c -P 1 $((240 * unit)) $1" image
+	modelled
 	device
 	# in the middle, before that and behind it
 	both_at_once "$(part 24 2 2)" "$(part 18 2 3)" "$(part 28 2 4)"
@@ -200,6 +202,15 @@ at_once_in_clusters() {
 	# backwards
 	both_at_once "$(part 156 2 12)" "$(part 132 24 13)"
 	both_at_once "$(part 188 2 14)" "$(part 164 20 15)"
+	# one after the other into a compressed one
+	both_at_once "$(part 232 2 18)" "$(part 234 16 19)"
+	# in the middle, and a larger one over it: what both write is one of them
+	at_once "$(part 200 2 20)" "$(part 196 10 21)"
+	# shellcheck disable=SC2046
+	ok model $(part 196 10 21)
+	# shellcheck disable=SC2046
+	[[ $(io /dev/ublkb0 read $((200 * unit)) $((2 * unit)) pattern=20) != "ok "* ]] ||
+		ok model $(part 200 2 20)
 	# where it was zeroed
 	discard $((208 * unit)) $((16 * unit))
 	both_at_once "$(part 209 2 16)" "$(part 213 2 17)"
@@ -547,6 +558,37 @@ bitmap() {
 	compared
 }
 
+# Bytes $1 in some forty places of the disk, each up to 16 KiB from any sector on.
+writes_anywhere() {
+	for disk in /dev/ublkb0 model; do
+		fio --output=fio.log --name=w --filename=$disk --direct=1 --rw=randwrite --bsrange=512-16k \
+			--blockalign=512 --norandommap --io_size=320k --buffer_pattern="$1" \
+			--randseed=$((SEED + $1))
+	done
+}
+
+@test "copy_on_write_from_a_chain_and_from_a_snapshot" {
+	seeded
+	for cluster in 4k 64k; do
+		filled base 1M 1
+		qemu-img create -q -f qcow2 -o cluster_size=16k -b base -F raw middle 2100k
+		qemu-io -f qcow2 -c "write -q -P 2 300k 500k" -c "write -q -z 600k 200k" \
+			-c "write -q -P 3 1500k 300k" middle
+		qemu-img create -q -f qcow2 -o cluster_size=$cluster -b middle -F qcow2 image
+		modelled
+		device
+		writes_anywhere 17
+		compared
+		qemu-img snapshot -c taken image
+		cp model taken
+		device
+		writes_anywhere 18
+		compared
+		qemu-img convert -f qcow2 -l taken -O raw image was
+		cmp taken was
+	done
+}
+
 @test "backing_file_that_ends_within_a_cluster" {
 	size=$((1048576 + 1536))
 	filled raw $size 1
@@ -776,6 +818,11 @@ zeroed="00.. ..00 .00. ...00... X.0. .X0. .0X. .0.X .x0. .0x. .xx. X..00... .X.0
 		both write 96k 64k pattern=2
 		both write 1000k 64k pattern=3
 		compared
+		# all of it
+		device
+		both write 0 2M pattern=4
+		compared
+		is "$(qemu-img check -f qcow2 --output=json image | jq '."compressed-clusters" // 0')" 0
 	done
 }
 

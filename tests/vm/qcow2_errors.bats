@@ -2,39 +2,6 @@
 # gate: 6.12 (as qcow2_behaviour.bats)
 load qcow2_image
 
-# /dev/mapper/ill is 32M that can be read and written but for bytes $1 to $2. It is made, or
-# becomes that.
-ill() {
-	local from=$((${1:-0} / 512)) to=$((${2:-0} / 512)) all=65536
-	{
-		[ $from -eq 0 ] || echo "0 $from linear /dev/a 0"
-		[ $to -eq $from ] || echo "$from $((to - from)) error"
-		[ $to -eq $all ] || echo "$to $((all - to)) linear /dev/a $to"
-	} >"$BATS_TEST_TMPDIR/table"
-	ill_by_table
-}
-ill_by_table() {
-	# with a cache, else nothing is flushed
-	[ -e /sys/kernel/config/nullb/a ] || null_blk a 32 cache_size=4
-	if ! dmsetup info ill >/dev/null 2>&1; then
-		dmsetup create ill "$BATS_TEST_TMPDIR/table"
-		return
-	fi
-	dmsetup suspend ill
-	dmsetup load ill "$BATS_TEST_TMPDIR/table"
-	dmsetup resume ill
-}
-
-# Cluster $1, of 64 KiB, of what is on it.
-ill_cluster() { ill $(($1 << 16)) $((($1 + 1) << 16)); }
-
-# The image is on /dev/mapper/ill, and device 0 is of that. Its clusters of 64 KiB are the
-# header, the refcount table, a refcount block, the L1 table; then what comes first.
-image_on_ill() {
-	ill
-	qemu-img create -q -f qcow2 -o "$1" /dev/mapper/ill "${2:-8M}"
-}
-
 @test "errors_of_any_part_of_the_image_are_told_and_pass" {
 	# three L2 tables: nobody who looks what is on a new disk reads in the middle
 	image_on_ill cluster_size=64k 1536M
@@ -98,6 +65,43 @@ image_on_ill() {
 	clean /dev/mapper/ill
 }
 
+@test "counts_that_cannot_be_read_are_not_guessed" {
+	image_on_ill cluster_size=64k
+	qemu-io -f qcow2 -c "write -q -P 7 0 64k" /dev/mapper/ill
+	device_on /dev/mapper/ill
+	# what has a place needs none
+	ill_cluster 2
+	is "$(io /dev/ublkb0 write 64k 64k pattern=1)" EIO
+	ok /dev/ublkb0 write 0 64k pattern=2
+	is "$(io /dev/ublkb0 write 64k 4k pattern=1)" EIO
+	ill
+	ok /dev/ublkb0 read 64k 64k
+	ok /dev/ublkb0 write 64k 64k pattern=1
+	ok /dev/ublkb0 read 0 64k pattern=2
+	clean /dev/mapper/ill
+}
+
+@test "errors_of_a_backing_file" {
+	ill
+	ok /dev/mapper/ill write 0 1M pattern=1
+	qemu-img create -q -f qcow2 -o cluster_size=64k -b /dev/mapper/ill -F raw image
+	model 32M
+	ok model write 0 1M pattern=1
+	device -b /dev/mapper/ill
+	ill 0 $((2 << 16))
+	is "$(io /dev/ublkb0 read 0 4k nocheck)" EIO
+	# a part needs the rest, the whole cluster does not
+	is "$(io /dev/ublkb0 write 4k 4k pattern=2)" EIO
+	is "$(io /dev/ublkb0 write 60k 72k pattern=2)" EIO
+	both write 64k 64k pattern=3
+	both write 128k 4k pattern=3
+	ill
+	same_at 0 256k
+	both write 4k 4k pattern=4
+	both write 60k 72k pattern=5
+	compared
+}
+
 @test "errors_while_the_table_of_refcounts_grows" {
 	image_on_ill cluster_size=512,refcount_bits=64
 	device_on /dev/mapper/ill
@@ -128,6 +132,12 @@ image_on_ill() {
 	cmp was is
 }
 
+# Nothing on it can be read, written or flushed.
+flakey() {
+	echo "0 65536 flakey /dev/a 0 0 3600" >"$BATS_TEST_TMPDIR/table"
+	ill_by_table
+}
+
 @test "errors_of_a_data_file" {
 	ill
 	qemu-img create -q -f qcow2 -o data_file=/dev/mapper/ill image 8M
@@ -136,10 +146,19 @@ image_on_ill() {
 	is "$(io /dev/ublkb0 write 0 64k pattern=1)" EIO
 	ill
 	ok /dev/ublkb0 write 64k 64k pattern=2
-	# a flush is the data file's, too: when it fails, nobody knows what is there
-	echo "0 65536 flakey /dev/a 0 0 3600" >"$BATS_TEST_TMPDIR/table"
+	# a flush is the data file's, too: the program's, when the mapping is in the file
+	ok /dev/ublkb0 flush 0 0
+	ok /dev/ublkb0 write 64k 64k pattern=3
 	modprobe dm-flakey
-	ill_by_table
+	flakey
+	is "$(io /dev/ublkb0 flush 0 0)" EIO
+	is "$(io /dev/ublkb0 write 64k 64k pattern=2 fua)" EIO
+	ill
+	ok /dev/ublkb0 write 64k 64k pattern=2 fua
+	ok /dev/ublkb0 flush 0 0
+	# or the server's: when that fails, nobody knows what is there
+	ok /dev/ublkb0 write 192k 64k pattern=2
+	flakey
 	is "$(io /dev/ublkb0 flush 0 0)" EIO
 	ill
 	is "$(io /dev/ublkb0 write 128k 64k pattern=3)" EIO

@@ -69,6 +69,9 @@ clean_but_for_leaks() {
 	[ "$status" = 0 ] || [ "$status" = 3 ] || { echo "$output"; return 1; }
 }
 
+# A new server for device 0.
+served_again() { ublk-bpf recover -n 0; }
+
 # All of an I/O is done, and a read finds what it should.
 ok() {
 	local said
@@ -149,4 +152,37 @@ poke() {
 allocated() {
 	[ ! -e /dev/ublkb0 ] || ok /dev/ublkb0 flush 0 0
 	qemu-img check -U -f qcow2 --output=json image | jq '."allocated-clusters" // 0'
+}
+
+# /dev/mapper/ill is 32M that can be read and written but for bytes $1 to $2. It is made, or
+# becomes that.
+ill() {
+	local from=$((${1:-0} / 512)) to=$((${2:-0} / 512)) all=65536
+	{
+		[ $from -eq 0 ] || echo "0 $from linear /dev/a 0"
+		[ $to -eq $from ] || echo "$from $((to - from)) error"
+		[ $to -eq $all ] || echo "$to $((all - to)) linear /dev/a $to"
+	} >"$BATS_TEST_TMPDIR/table"
+	ill_by_table
+}
+ill_by_table() {
+	# with a cache, else nothing is flushed
+	[ -e /sys/kernel/config/nullb/a ] || null_blk a 32 cache_size=4
+	if ! dmsetup info ill >/dev/null 2>&1; then
+		dmsetup create ill "$BATS_TEST_TMPDIR/table"
+		return
+	fi
+	dmsetup suspend ill
+	dmsetup load ill "$BATS_TEST_TMPDIR/table"
+	dmsetup resume ill
+}
+
+# Cluster $1, of 64 KiB, of what is on it.
+ill_cluster() { ill $(($1 << 16)) $((($1 + 1) << 16)); }
+
+# The image is on /dev/mapper/ill, and device 0 is of that. Its clusters of 64 KiB are the
+# header, the refcount table, a refcount block, the L1 table; then what comes first.
+image_on_ill() {
+	ill
+	qemu-img create -q -f qcow2 -o "$1" /dev/mapper/ill "${2:-8M}"
 }

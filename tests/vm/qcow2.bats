@@ -211,6 +211,42 @@ served_again() { ublk-bpf recover -n 0; }
 	[ "$status" = 0 ] || [ "$status" = 3 ]
 }
 
+written() { [ "$(awk '{ print $5 }' /sys/block/ublkb0/stat)" -ge "$1" ]; }
+
+# Write 64 KiB at $1 with FUA, pattern $2: it is in the file before there is any flush, and so
+# is what must be there with the same pattern before it.
+durable() {
+	local before
+	# the flush that a file's write makes of it in the end waits
+	dmsetup create ill --table "0 131072 delay /dev/ublkb0 0 0 /dev/ublkb0 0 0 /dev/ublkb0 0 3600000"
+	before=$(awk '{ print $5 }' /sys/block/ublkb0/stat)
+	ok /dev/mapper/ill write "$1" 64k pattern="$2" fua 3>&- &
+	soon written $((before + 1))
+	cp image crashed
+	dmsetup suspend ill
+	dmsetup resume ill
+	wait $!
+	udevadm settle
+	dmsetup remove --retry ill
+	run qemu-img check -f qcow2 crashed
+	[ "$status" = 0 ] || [ "$status" = 3 ]
+	qemu-img convert -f qcow2 -O raw crashed disk
+	ok disk read 0 $(($1 + 65536)) pattern="$2"
+}
+
+@test "write_that_is_to_be_durable_is_in_the_file" {
+	image cluster_size=64k 64M
+	device
+	modprobe dm-delay
+	# it has no place
+	durable 0 1
+	# it has one in memory only: its program does not do that
+	ok /dev/ublkb0 write 64k 64k pattern=2
+	ok /dev/ublkb0 write 0 64k pattern=3
+	durable 65536 3
+	clean
+}
+
 @test "image_that_proves_to_be_corrupt_fails_writes_and_says_why" {
 	image cluster_size=64k 64M
 	qemu-io -f qcow2 -c "write -P 5 0 64k" image >/dev/null

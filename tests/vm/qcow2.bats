@@ -169,32 +169,6 @@ verified() {
 	clean
 }
 
-served_again() { ublk-bpf recover -n 0; }
-
-@test "server_is_killed_while_it_allocates" {
-	image cluster_size=4k 64M
-	device -q 2 --recover wait --cache 64k
-	seeded
-	fio --name=v --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=randwrite --bs=4k \
-		--iodepth=16 --size=48M --verify=crc32c --do_verify=1 --verify_fatal=1 \
-		--verify_state_save=0 --serialize_overlap=1 --randseed="$SEED" >fio.log 2>&1 3>&- &
-	for _ in $(seq "${KILLS:-8}"); do
-		sleep 0.$((RANDOM % 9))
-		kill -KILL "$(jq .server_pid /run/ublk-bpf/0.json)"
-		soon served_again
-	done
-	wait $! || { cat fio.log; return 1; }
-	is "$(of failed)" 0
-	ublk-bpf del -n 0
-	# what the dead had not counted yet is leaked, at most
-	run qemu-img check image
-	[ "$status" = 0 ] || [ "$status" = 3 ]
-	device -r
-	fio --name=v --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=randwrite --bs=4k \
-		--iodepth=16 --size=48M --verify=crc32c --verify_only --verify_fatal=1 \
-		--verify_state_save=0 --serialize_overlap=1 --randseed="$SEED"
-}
-
 @test "device_whose_program_is_gone_is_its_servers" {
 	image cluster_size=4k 64M
 	device --fallback --cache 64k -q 2

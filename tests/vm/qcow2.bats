@@ -110,6 +110,22 @@ verified() {
 	device -r
 	refused "locked"
 	qemu-img check image
+	ublk-bpf del -n 0
+	# what it lies over
+	random base 1M
+	qemu-img create -q -f qcow2 -b base -F raw image
+	qemu-nbd -t -f raw --fork --pid-file=pid -k "$PWD/nbd.socket" base
+	refused "backing file 'base': somebody writes it"
+	kill "$(cat pid)"
+	soon device
+	run qemu-io -f raw -c "write 0 4k" base
+	has "$output" "lock"
+	ublk-bpf del -n 0
+	qemu-io -f raw -c "write 0 4k" base
+	{
+		flock 9
+		refused "backing file 'base': somebody writes it"
+	} 9<base
 }
 
 @test "names_in_an_image_are_not_trusted" {

@@ -52,5 +52,9 @@ def ratios($ours; $peer; $workload; $quantity):
 			per_round: $per_round
 		}
 	],
+	# of all I/O to an image that was preallocated, what its program did by itself
+	hits: ($lines | map(select(.hits)) | { hits: (map(.hits) | add), misses: (map(.misses) | add) }
+		| .percent = 100 * .hits / (.hits + .misses)
+		| .bar = $tables.hits_percent | .met = (.percent >= .bar)),
 	measured: $measured
 }

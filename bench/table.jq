@@ -56,4 +56,8 @@ else empty end),
 | ("  \(.ours_label) / \(.peer_label): \(.workload_label) \(if .quantity == "us" then "time" else "IOPS" end)" | left(79))
 	+ (.median | fixed(3) | right(6)) + "  " + (range_of(fixed(3)) | left(13))
 	+ (.cpu.median | fixed(2) | right(5)) + "   " + ("\(.op) \(.bar)" | left(10)) + verdict | unpadded ),
+( .hits
+| ("  an image: I/Os that its program did by itself, of \(.hits + .misses), in per cent" | left(79))
+	+ (.percent | fixed(3) | right(7)) + (" " * 22) + (">= \(.bar)" | left(10))
+	+ if .met then "met" else "missed by \((.bar - .percent) | fixed(1)) %" end ),
 ""

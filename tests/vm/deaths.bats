@@ -539,27 +539,30 @@ churn() {
 
 is_gone() { [ ! -e "/dev/ublkb$1" ]; }
 
-@test "device_below_others_is_deleted_under_load" {
+# Device $1 of three is deleted while they have load: 2 is the bottom.
+deleted_under_load() {
 	null_blk c 64
 	for round in $(rounds 1 25); do
-		for lower in 2 1; do
-			ublk-bpf add loop -n 2 -f /dev/a
-			ublk-bpf add linear -n 1 -f /dev/ublkb2
-			ublk-bpf add stripe -n 0 -f /dev/ublkb1 -f /dev/c
-			start_io 0 64 60
-			moment 1
-			ublk-bpf del --force -n $lower >"$BATS_TEST_TMPDIR/del" 2>&1 3>&- &
-			del=$!
-			soon is_gone $lower
-			fails_and_ends
-			is "$(io /dev/ublkb0 write 64k 4096)" "ok 4096"	# the other half
-			# the number is free when what is above is gone, for which it waits a while
-			for id in 0 1 2; do
-				[ $id = $lower ] || ublk-bpf del -n $id
-			done
-			wait $del || has "$(cat "$BATS_TEST_TMPDIR/del")" "/dev/ublkb$lower is deleted, but somebody still has it open"
-			nothing_is_left 0 1 2
+		ublk-bpf add loop -n 2 -f /dev/a
+		ublk-bpf add linear -n 1 -f /dev/ublkb2
+		ublk-bpf add stripe -n 0 -f /dev/ublkb1 -f /dev/c
+		start_io 0 64 60
+		moment 1
+		ublk-bpf del --force -n "$1" >"$BATS_TEST_TMPDIR/del" 2>&1 3>&- &
+		del=$!
+		soon is_gone "$1"
+		fails_and_ends
+		is "$(io /dev/ublkb0 write 64k 4096)" "ok 4096"	# the other half
+		# its number is free when what is above is gone, for which it waits a while
+		for id in 0 1 2; do
+			[ $id = "$1" ] || ublk-bpf del -n $id
 		done
+		wait $del || has "$(cat "$BATS_TEST_TMPDIR/del")" "/dev/ublkb$1 is deleted, but somebody still has it open"
+		nothing_is_left 0 1 2
 	done
 	no_null_blk c
 }
+
+@test "bottom_of_three_devices_is_deleted_under_load" { deleted_under_load 2; }
+
+@test "middle_of_three_devices_is_deleted_under_load" { deleted_under_load 1; }

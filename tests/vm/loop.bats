@@ -328,7 +328,7 @@ sectors_and_flushes() { awk '{ print $7, $16 }' "/sys/block/$1/stat"; }
 writes_to() { awk '{ print $5 }' "/sys/block/$(basename "$(realpath "/dev/mapper/$1")")/stat"; }
 
 @test "data_is_right_when_slots_are_replaced_under_load" {
-	null_blk nb 64 irqmode=2 completion_nsec=1000000
+	null_blk nb 64 irqmode=2 completion_nsec=10000000
 	for name in one two; do		# two ways to the same blocks
 		dmsetup create $name --table "0 131072 linear /dev/nb 0"
 	done

@@ -71,7 +71,7 @@ resizes_reach() { [ "$(resizes)" -ge "$1" ]; }
 
 @test "file_is_replaced_under_load" {
 	# no tmpfs, where I/O ends in the call
-	null_blk fs 64 irqmode=2 completion_nsec=1000000
+	null_blk fs 64 irqmode=2 completion_nsec=10000000
 	mkfs.ext4 -q /dev/fs
 	umount /mnt/below
 	mount /dev/fs /mnt/below

@@ -4,7 +4,7 @@ load common
 load ops
 object=behave
 seconds=$([ "$KERNEL" = debug ] && echo 40 || echo 8)	# of load, for some updates
-disk_settings="irqmode=2 completion_nsec=1000000"	# so that what is forwarded is under way for a while
+disk_settings="irqmode=2 completion_nsec=10000000"	# so that what is forwarded is under way for a while
 
 # What loader has said so often: $1 times the word $2.
 has_said() { [ "$(cat "$BATS_TEST_TMPDIR"/said.* | grep -c "^$2")" -ge "$1" ]; }

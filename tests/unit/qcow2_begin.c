@@ -31,32 +31,6 @@ static __u64 autoclear(const struct file *in)
 	return qcow2_get64(in->bytes + QCOW2_HEADER_AUTOCLEAR);
 }
 
-/* The cluster of a new directory of bitmaps with these flags, each with a table of its own. */
-static __u64 add_bitmaps(const __u32 *flags, unsigned int nr)
-{
-	__u64 directory = (file.size + SIZE - 1) / SIZE * SIZE, at = directory;
-	struct qcow2_layout layout;
-	unsigned int i;
-
-	put64(QCOW2_HEADER_AUTOCLEAR, autoclear(&file) | QCOW2_AUTOCLEAR_BITMAPS);
-	put32(104, 0x23852875);
-	put32(108, 24);
-	put32(112, nr);
-	put64(120, nr * 512ULL);
-	put64(128, directory);
-	file_put(&file, "", directory + (nr + 1) * SIZE - 1, 1);
-	for (i = 0; i < nr; i++, at += 512) {
-		put64(at, directory + (1 + i) * SIZE);
-		put32(at + 8, 1);
-		put32(at + 12, flags[i]);
-		put32(at + 16, 1 << 24 | 16 << 16 | 488);	/* a name as long as the entry */
-	}
-	assert_int_equal(qcow2_parse_header(file.bytes, SIZE, &layout, &why), 0);
-	for (i = 0; i <= nr; i++)
-		count_one_more(&layout, directory + i * SIZE);
-	return directory;
-}
-
 static bool is_in_use(const struct file *in, __u64 directory, unsigned int nr)
 {
 	return in->bytes[directory + nr * 512 + 15] & 1;

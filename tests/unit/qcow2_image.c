@@ -2,6 +2,8 @@
 /*
  * Images against what a disk would have: random operations on images of all shapes, with the
  * refcounts counted anew, and what a crash at any point leaves. targets/qcow2/image.c
+ *
+ * With $STATES, a folder, some of what a crash leaves is put there, and nothing else is done.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -130,6 +132,8 @@ static void begin(const struct shape *of)
 	unsigned int i;
 
 	make(of);
+	if (of->bitmaps)
+		add_bitmaps((const __u32[]){ 2, 0 }, 2);
 	memset(model, 0, sizeof(model));
 	for (i = 0; of->backing && i < SECTORS / 2; i++) {
 		model[i] = 0xba000000 + i;
@@ -161,10 +165,11 @@ static const struct shape shapes[] = {
 
 static void print_shape(const struct shape *of)
 {
-	printf("version %u, clusters of %u bytes, refcounts of %u bits%s%s%s%s%s\n", of->version,
+	printf("version %u, clusters of %u bytes, refcounts of %u bits%s%s%s%s%s%s%s\n", of->version,
 	       1U << of->cluster_bits, 1U << of->refcount_order, of->lazy ? " that are lazy" : "",
 	       of->subclusters ? ", subclusters" : "", of->data_file ? ", a data file" : "",
-	       of->raw ? " that is raw" : "", of->backing ? ", a backing file" : "");
+	       of->raw ? " that is raw" : "", of->backing ? ", a backing file" : "",
+	       of->compressed ? ", compressed clusters" : "", of->bitmaps ? ", bitmaps" : "");
 }
 
 /* The snapshot has what the disk had, whatever became of that. */
@@ -237,6 +242,37 @@ static void images_are_what_a_disk_would_be(void **state)
 	}
 }
 
+/* Where QEMU is to find crashed images, and the files that they need; NULL: nowhere. */
+static const char *states;
+
+static void save_file(const struct file *of, const char *name)
+{
+	char path[4096];
+	FILE *to;
+
+	snprintf(path, sizeof(path), "%s/%s", states, name);
+	to = fopen(path, "w");
+	assert_non_null(to);
+	assert_int_equal(fwrite(of->bytes, 1, of->size, to), of->size);
+	assert_int_equal(fclose(to), 0);
+}
+
+static void save(const struct file *crashed, const struct file *crashed_data)
+{
+	static unsigned int nr;
+	char name[32];
+
+	if (!states)
+		return;
+	snprintf(name, sizeof(name), "%u.image", ++nr);
+	save_file(crashed, name);
+	snprintf(name, sizeof(name), "%u.data", nr);
+	if (shape.data_file)
+		save_file(crashed_data, name);
+	if (shape.backing)
+		save_file(&backing_file, "base");
+}
+
 /*
  * After a crash behind the first @nr entries of the log: nothing is referred to that is not
  * counted, and each sector is what it was at the last flush, or became later.
@@ -264,8 +300,10 @@ static void crash(const struct file before[2], size_t nr)
 
 	file_crash(&crashed, &before[0], &file, &log, nr, all);
 	file_crash(&crashed_data, &before[1], &data_file, &log, nr, all);
-	if (!shape.lazy)
+	if (!shape.lazy) {
 		check(&crashed, false);
+		save(&crashed, &crashed_data);
+	}
 	open_files(&crashed, &crashed_data, false);
 	if (shape.lazy)
 		check(&crashed, true);	/* it was repaired */
@@ -286,6 +324,8 @@ static void crash(const struct file before[2], size_t nr)
 					   64 * 512), 0);
 	close_image();
 	check(&crashed, shape.lazy);
+	if (shape.lazy)
+		save(&crashed, &crashed_data);
 	file_free(&crashed);
 	file_free(&crashed_data);
 	image = now;
@@ -300,6 +340,10 @@ static const struct shape crash_shapes[] = {
 	{ 3, 14, 4, .subclusters = true, .backing = true },
 	{ 3, 9, 4, .data_file = true, .backing = true },
 	{ 3, 14, 4, .data_file = true, .subclusters = true },
+	{ 3, 12, 4, .data_file = true, .raw = true },
+	{ 3, 12, 4, .compressed = true, .bitmaps = true },
+	{ 3, 9, 4, .bitmaps = true, .backing = true },
+	{ 3, 16, 4, .backing = true },
 };
 
 #define NR_CRASH_SHAPES	(sizeof(crash_shapes) / sizeof(crash_shapes[0]))
@@ -313,6 +357,8 @@ static void begin_history(const struct shape *of, struct file before[2])
 	for (i = 0; i < 300; i++)
 		assert_int_equal(operate(), 0);
 	close_image();
+	if (of->compressed)
+		compress_some();
 	if (!of->data_file)
 		take_snapshot();
 	open_image();
@@ -335,22 +381,23 @@ static void end_history(struct file before[2])
 
 static void crash_loses_nothing_that_was_flushed(void **state)
 {
-	unsigned int i, j, states = 0;
+	unsigned int i, j, nr_states = 0;
 	struct file before[2];
-	size_t nr;
+	size_t nr, step;
 
 	file_seeded();
-	for (i = 0; i < NR_CRASH_SHAPES || states < 10000; i++) {
+	for (i = 0; i < NR_CRASH_SHAPES || (!states && nr_states < 10000); i++) {
 		print_shape(&crash_shapes[i % NR_CRASH_SHAPES]);
 		begin_history(&crash_shapes[i % NR_CRASH_SHAPES], before);
-		for (j = 0; j < 90; j++)
+		for (j = 0; j < 60; j++)
 			assert_int_equal(operate(), 0);
-		for (nr = 0; nr <= log.nr; nr++)
-			for (j = 0; j < 2; j++, states++)
+		step = states ? 1 + log.nr / 5 : 1;
+		for (nr = states ? file_random(step) : 0; nr <= log.nr; nr += step)
+			for (j = 0; j < (states ? 1 : 2); j++, nr_states++)
 				crash(before, nr);
 		end_history(before);
 	}
-	printf("%u states\n", states);
+	printf("%u states\n", nr_states);
 }
 
 /* One write or flush fails: what is flushed afterwards is, or it is said not to be. */
@@ -361,7 +408,7 @@ static void errors_lose_nothing_that_was_flushed(void **state)
 	size_t from, nr;
 
 	file_seeded();
-	for (i = 0; i < 20 * NR_CRASH_SHAPES; i++) {
+	for (i = 0; i < 13 * NR_CRASH_SHAPES; i++) {
 		begin_history(&crash_shapes[i % NR_CRASH_SHAPES], before);
 		failing = shape.data_file && file_random(2) ? &data_file : &file;
 		failing->fails_once = true;
@@ -389,7 +436,7 @@ static void errors_of_reads_lose_nothing(void **state)
 	size_t nr;
 
 	file_seeded();
-	for (i = 0; i < 9 * NR_CRASH_SHAPES; i++) {
+	for (i = 0; i < 6 * NR_CRASH_SHAPES; i++) {
 		begin_history(&crash_shapes[i % NR_CRASH_SHAPES], before);
 		file.blk.read = read_or_fail;
 		data_file.blk.read = read_or_fail;
@@ -459,5 +506,8 @@ int main(void)
 		cmocka_unit_test(full_device_can_be_flushed),
 	};
 
+	states = getenv("STATES");
+	if (states)
+		cmocka_set_test_filter("crash_loses_nothing_that_was_flushed");
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,6 +6,7 @@
 #ifndef TESTS_UNIT_QCOW2_MAKE_H
 #define TESTS_UNIT_QCOW2_MAKE_H
 
+#include <zlib.h>
 #include "targets/qcow2/image.h"
 #include "qcow2_file.h"
 
@@ -17,6 +18,7 @@
 struct shape {
 	unsigned int version, cluster_bits, refcount_order;
 	bool subclusters, data_file, raw, backing, lazy;
+	bool compressed, bitmaps;	/* whoever makes it adds those */
 };
 
 static struct shape shape;
@@ -132,8 +134,8 @@ static inline void free_files(void)
 /* Where the L1 table of a snapshot is that was taken of the image; 0: none. */
 static __u64 snapshot;
 
-/* One more, or less, of the references of the cluster at @offset, in the file itself. */
-static inline void count_one_more(const struct qcow2_layout *layout, __u64 offset)
+/* @more references of the cluster at @offset, in the file itself. */
+static inline void count_more(const struct qcow2_layout *layout, __u64 offset, int more)
 {
 	__u64 cluster = offset >> layout->cluster_bits, entries = qcow2_refblock_entries(layout);
 	__u64 block = qcow2_get64(file.bytes + layout->reftable.offset + cluster / entries * 8);
@@ -141,7 +143,104 @@ static inline void count_one_more(const struct qcow2_layout *layout, __u64 offse
 
 	assert_true(block);
 	qcow2_put_refcount(layout, bytes, cluster % entries,
-			   qcow2_get_refcount(layout, bytes, cluster % entries) + 1);
+			   qcow2_get_refcount(layout, bytes, cluster % entries) + more);
+}
+
+static inline void count_one_more(const struct qcow2_layout *layout, __u64 offset)
+{
+	count_more(layout, offset, 1);
+}
+
+/* The same of all that a compressed cluster is in. */
+static inline void count_compressed(const struct qcow2_layout *layout, const struct qcow2_cluster *is)
+{
+	__u64 size = qcow2_cluster_size(layout), at;
+
+	for (at = is->offset / size; at <= (is->offset + is->bytes - 1) / size; at++)
+		count_one_more(layout, at * size);
+}
+
+/*
+ * A directory of bitmaps with these flags, each with a table of its own, behind all else of a
+ * new image. Return: where it is.
+ */
+static inline __u64 add_bitmaps(const __u32 *flags, unsigned int nr)
+{
+	__u64 size = 1ULL << shape.cluster_bits, directory = (file.size + size - 1) / size * size;
+	__u64 clusters = (nr * 512ULL + size - 1) / size, at = directory;
+	struct qcow2_layout layout;
+	unsigned int i;
+
+	put64(QCOW2_HEADER_AUTOCLEAR, qcow2_get64(file.bytes + QCOW2_HEADER_AUTOCLEAR) |
+				      QCOW2_AUTOCLEAR_BITMAPS);
+	put32(104, 0x23852875);
+	put32(108, 24);
+	put32(112, nr);
+	put64(120, nr * 512ULL);
+	put64(128, directory);
+	file_put(&file, "", directory + (clusters + nr) * size - 1, 1);
+	for (i = 0; i < nr; i++, at += 512) {
+		put64(at, directory + (clusters + i) * size);
+		put32(at + 8, 1);
+		put32(at + 12, flags[i]);
+		put32(at + 16, 1 << 24 | 16 << 16 | 488);	/* a name as long as the entry */
+		memset(file.bytes + at + 24, 'a' + i, 488);
+	}
+	assert_int_equal(qcow2_parse_header(file.bytes, size, &layout, &why), 0);
+	for (i = 0; i < clusters + nr; i++)
+		count_one_more(&layout, directory + i * size);
+	return directory;
+}
+
+/* Compress a cluster as QEMU does. Return: bytes. */
+static inline size_t deflate_cluster(__u8 *to, const __u8 *from, size_t size)
+{
+	z_stream stream = { .next_in = (__u8 *)from, .avail_in = size, .next_out = to, .avail_out = size };
+
+	assert_int_equal(deflateInit2(&stream, Z_DEFAULT_COMPRESSION, Z_DEFLATED, -12, 9,
+				      Z_DEFAULT_STRATEGY), Z_OK);
+	assert_int_equal(deflate(&stream, Z_FINISH), Z_STREAM_END);
+	deflateEnd(&stream);
+	return stream.total_out;
+}
+
+/*
+ * Some of the clusters of an image that is closed become compressed ones, one behind the other
+ * in what was theirs, and over the ends of clusters where those lie beside each other.
+ */
+static inline void compress_some(void)
+{
+	__u64 size = 1ULL << shape.cluster_bits, i, j, l2, at = 0, end = 0;
+	__u8 *bytes = malloc(size);
+	struct qcow2_cluster is;
+	struct qcow2_layout layout;
+	size_t nr;
+
+	assert_int_equal(qcow2_parse_header(file.bytes, size, &layout, &why), 0);
+	for (i = 0; i < layout.l1.bytes; i += 8) {
+		l2 = qcow2_get64(file.bytes + layout.l1.offset + i) & QCOW2_OFFSET;
+		for (j = 0; l2 && j < size; j += 8) {
+			qcow2_parse_entry(&layout, qcow2_get64(file.bytes + l2 + j), 0, 0, &is);
+			if (is.kind != QCOW2_KIND_DATA || file_random(3) == 0)
+				continue;
+			nr = deflate_cluster(bytes, file.bytes + is.offset, size);
+			count_more(&layout, is.offset, -1);
+			if (is.offset == end) {
+				end += size;
+			} else if (end - at < nr) {
+				at = is.offset;
+				end = at + size;
+			}
+			file_put(&file, bytes, at, nr);
+			put64(l2 + j, QCOW2_COMPRESSED | at |
+			      ((at + nr - 1) / 512 - at / 512) << (70 - layout.cluster_bits));
+			qcow2_parse_entry(&layout, qcow2_get64(file.bytes + l2 + j), 0, 0, &is);
+			assert_int_equal(is.kind, QCOW2_KIND_COMPRESSED);
+			count_compressed(&layout, &is);
+			at += nr;
+		}
+	}
+	free(bytes);
 }
 
 /* The header has a snapshot table of one entry, at @table. */
@@ -192,6 +291,8 @@ static inline void take_snapshot(void)
 		for (j = 0; j < size; j += 1U << layout.entry_bits) {
 			entry = qcow2_get64(file.bytes + l2 + j);
 			qcow2_parse_entry(&layout, entry, 0, 0, &is);
+			if (is.kind == QCOW2_KIND_COMPRESSED)
+				count_compressed(&layout, &is);
 			if (!is.allocated)
 				continue;
 			put64(l2 + j, entry & ~QCOW2_COPIED);
@@ -255,6 +356,10 @@ static inline unsigned int check(const struct file *in, bool exact)
 		REFER(snapshot + i);
 	if (snapshot)
 		REFER(layout.snapshots_offset);
+	for (i = 0; i < layout.bitmaps.bytes; i += size)
+		REFER(layout.bitmaps.offset + i);
+	for (i = 0; i < layout.nr_bitmaps; i++)
+		REFER(qcow2_get64(in->bytes + layout.bitmaps.offset + i * 512));
 	for (i = 0; i < layout.l1.bytes / 8 * (snapshot ? 2 : 1); i++) {
 		bool active = i < layout.l1.bytes / 8;
 		__u64 entry = qcow2_get64(in->bytes + (active ? layout.l1.offset + i * 8 :
@@ -273,7 +378,11 @@ static inline unsigned int check(const struct file *in, bool exact)
 			qcow2_parse_entry(&layout, be64toh(l2[0]),
 					  layout.entry_bits == 4 ? be64toh(l2[1]) : 0, 0, &cluster);
 			assert_int_not_equal(cluster.kind, QCOW2_KIND_INVALID);
-			if (cluster.allocated && !shape.data_file)
+			if (cluster.kind == QCOW2_KIND_COMPRESSED)
+				for (__u64 at = cluster.offset / size;
+				     at <= (cluster.offset + cluster.bytes - 1) / size; at++)
+					REFER(at * size);
+			else if (cluster.allocated && !shape.data_file)
 				REFER(cluster.offset);
 		}
 		free(table);
@@ -294,7 +403,7 @@ static inline unsigned int check(const struct file *in, bool exact)
 			fail_msg("cluster %llu is counted %llu times, and there are %u references",
 				 i, count, refers[i]);
 		leaked += count - refers[i];
-		assert_true(refers[i] <= (snapshot ? 2 : 1));
+		assert_true(shape.compressed || refers[i] <= (snapshot ? 2 : 1));
 	}
 	check_owners(in, &layout, refers);
 	free(refers);

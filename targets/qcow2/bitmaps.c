@@ -82,7 +82,7 @@ static int read_all(struct qcow2_bitmaps *bitmaps, struct qcow2_blk *blk,
 			      "entry %u of its bitmap directory cannot be true; it can be opened read-only, and copied",
 			      i);
 	if (!ret && total > MOST_BYTES)
-		return refuse(why, -EINVAL, 
+		return refuse(why, -EINVAL,
 			      "the tables of its bitmaps are too large together; it can be opened read-only, and copied");
 	for (i = 0; !ret && i < bitmaps->nr; i++)
 		ret = qcow2_guard_add_extent(guard, QCOW2_META_BITMAP_TABLE, &bitmaps->list[i].table,

@@ -92,6 +92,9 @@ null_blk() {
 	udevadm settle
 }
 
+# The name of scsi_debug's disk.
+scsi_disk() { basename /sys/bus/pseudo/drivers/scsi_debug/adapter*/host*/target*/*/block/sd*; }
+
 no_null_blk() {
 	echo 0 >"/sys/kernel/config/nullb/$1/power"
 	rmdir "/sys/kernel/config/nullb/$1"

@@ -388,8 +388,6 @@ module_users_are_at_most() {
 	has "$output" "in use"
 }
 
-scsi_disk() { basename /sys/bus/pseudo/drivers/scsi_debug/adapter*/host*/target*/*/block/sd*; }
-
 # "${@:2}" says ok, or refuses, which is fine: how often did it do $1?
 try() { [ "$("${@:2}")" != ok ] || did[$1]=$((${did[$1]:-0} + 1)); }
 

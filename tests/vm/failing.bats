@@ -75,14 +75,14 @@ fails_and_verifies() {
 }
 
 # The disk of scsi_debug with SETTING=VALUE "$@".
-scsi_disk() {
+scsi_debug() {
 	modprobe scsi_debug dev_size_mb=16 "$@"
 	udevadm settle
-	disk=/dev/$(basename /sys/bus/pseudo/drivers/scsi_debug/adapter*/host*/target*/*/block/sd*)
+	disk=/dev/$(scsi_disk)
 }
 
 @test "disk_that_finds_out_that_it_cannot_write_zeroes" {
-	scsi_disk
+	scsi_debug
 	ublk-bpf add loop -n 0 -f "$disk"
 	is "$(io /dev/ublkb0 write 1M 256k pattern=1)" "ok 262144"
 	is "$(io /dev/ublkb0 zeroes 1M 64k)" "ok 65536"
@@ -96,7 +96,7 @@ scsi_disk() {
 }
 
 @test "sectors_that_cannot_be_read" {
-	scsi_disk opts=2	# sectors 0x1234 to 0x123d
+	scsi_debug opts=2	# sectors 0x1234 to 0x123d
 	at=$((0x1234 * 512 / 4096 * 4096))
 	for kind in $kinds; do
 		add_over $kind "$disk"
@@ -113,7 +113,7 @@ scsi_disk() {
 }
 
 @test "writes_that_fail_for_a_while" {
-	scsi_disk
+	scsi_debug
 	seeded
 	for kind in $kinds; do
 		add_over $kind "$disk"

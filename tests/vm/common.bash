@@ -149,10 +149,9 @@ verify_load() {
 # Value $1 of fio's report; notes may stand before it.
 reported() { sed -n '/^{/,$p' "$BATS_TEST_TMPDIR/load" | jq "$1"; }
 
-# The load, which ends now if it has not yet, met no error and has read something back.
-verified() {
-	kill -INT "$load" 2>/dev/null || true
-	wait "$load" || true	# its report has the errors
+# The load met no error until its end, and has read something back.
+load_is_verified() {
+	wait "$load" || true	# its report has the errors, also when it was told to end
 	cat "$BATS_TEST_TMPDIR/fio"
 	is "$(reported '[.jobs[].error] | max')" 0
 	[ "$(reported '[.jobs[].read.total_ios] | add')" -gt 0 ]

@@ -342,7 +342,7 @@ writes_to() { awk '{ print $5 }' "/sys/block/$(basename "$(realpath "/dev/mapper
 		is "$("$tools/ctrl" set 0 slot=0 fd=8)" ok
 	done
 	exec 8<&- 9<&-
-	verified
+	load_is_verified
 	[ "$below" -gt 0 ]
 	is "$(stat_of 0 failed)" 0
 	[ "$(writes_to one)" -gt 0 ]

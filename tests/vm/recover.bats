@@ -316,7 +316,8 @@ quiesced() { [ "$(ublk-bpf list -n "$1" --json | jq -r '.[0].state')" = quiesced
 		soon quiesced $id
 	done
 	soon stat_reaches 2 fwd_inline $(($(stat_of 2 fwd_inline) + 1000))
-	verified
+	kill -INT "$load"
+	load_is_verified
 	for id in 0 1 2; do
 		is "$id $(stat_of $id failed)" "$id 0"
 		is "$(ublk-bpf recover -n $id)" /dev/ublkb$id

@@ -50,7 +50,7 @@ resizes_reach() { [ "$(resizes)" -ge "$1" ]; }
 	truncate -s 20M $image
 	ublk-bpf reload -n 0
 	is "$(bytes)" $((20 << 20))
-	verified
+	load_is_verified
 	is "$(stat_of 0 failed)" 0
 	soon resizes_reach 2
 	kill $monitor
@@ -83,7 +83,7 @@ resizes_reach() { [ "$(resizes)" -ge "$1" ]; }
 		ublk-bpf reload -n 0 -f /mnt/below/other
 		ublk-bpf reload -n 0 -f $image
 	done
-	verified
+	load_is_verified
 	is "$(stat_of 0 failed)" 0
 	ublk-bpf del -n 0
 	umount /mnt/below

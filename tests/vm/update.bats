@@ -39,7 +39,7 @@ updated_under_load() {
 	at FORWARD
 	verify_load /dev/ublkb0 $seconds --offset="$at" --size=1M
 	updated_under_load
-	verified
+	load_is_verified
 	[ "$below" -gt 0 ]
 	is "$(stat_of 0 redirected)" "$before"
 }
@@ -50,7 +50,7 @@ updated_under_load() {
 	at SPLIT
 	verify_load /dev/ublkb0 $seconds --offset="$at" --size=1M
 	updated_under_load
-	verified
+	load_is_verified
 	[ "$below" -gt 0 ]
 	[ "$(stat_of 0 redirected)" -gt "$before" ]
 }
@@ -81,7 +81,7 @@ updated_under_load() {
 	at HOLD_SEND
 	verify_load /dev/ublkb0 $seconds --offset="$at" --size=256k
 	updated_under_load
-	verified
+	load_is_verified
 	[ "$(stat_of 0 fwd_worker)" -gt "$before" ]
 	is "$(stat_of 0 misused)" 0
 }

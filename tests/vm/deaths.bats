@@ -333,7 +333,7 @@ it_ends_by() {
 	local ends=(del force stop rmmod kill) nr=$RANDOM
 	mkdir -p /mnt/above
 	null_blk slow 128 irqmode=2 completion_nsec=100000000
-	for round in $(rounds 4 210); do
+	for round in $(rounds 3 210); do
 		nr=$((nr + 7))		# in 30 steps through all
 		echo "${states[nr % 6]}, ${ends[nr % 5]}"
 		in_state "${states[nr % 6]}"
@@ -354,7 +354,7 @@ module_users_are_at_most() {
 
 @test "cycles_of_add_and_del_leave_nothing" {
 	local many
-	many=$([ -n "${FULL:-}" ] && echo 300 || echo 8)
+	many=$([ -n "${FULL:-}" ] && echo 300 || echo 4)
 	udev_looks	# and probes each of them while it goes
 	ublk-bpf add null -n 0
 	ublk-bpf del -n 0
@@ -438,7 +438,7 @@ churn() {
 	is "$(ctrl attach 0 prog_id=4711 flags=1)" ok
 	null_blk c 128
 	exec 10<>/dev/a 11<>/dev/c
-	seconds=$([ -n "${FULL:-}" ] && echo 300 || echo 20)
+	seconds=$([ -n "${FULL:-}" ] && echo 300 || echo 12)
 	# of what the server does nothing is lost, whatever there is of the rest
 	start_io 16 19 "$seconds" --name=m --offset=36M --size=84M \
 		--name=r --offset=40M --size=1M --rw=randread --direct=0 --invalidate=0 \

@@ -145,11 +145,13 @@ one_fails_in() {
 
 # $1 of 100 allocations fail while what fio writes is verified.
 verified() {
-	fail "$1" -1
+	local most=1000000
+	fail "$1" $most
 	fio --name=v --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=randwrite \
 		--bs=16k --iodepth=16 --size=16M --verify=crc32c --verify_fatal=1 \
 		--verify_state_save=0 "${@:2}"
 	echo 0 >$failslab/probability
+	[ "$(cat $failslab/times)" -lt $most ]
 	is "$(stat_of 0 failed)" 0
 }
 
@@ -159,6 +161,10 @@ verified() {
 	ublk-bpf add loop -n 0 -f /dev/a
 	verified 30
 	verified 100
+	ublk-bpf del -n 0
+	# many ranges of an I/O
+	ublk-bpf add stripe -n 0 -f /dev/a -f /dev/b --chunk 4k
+	verified 100 --bs=128k
 	ublk-bpf del -n 0
 	mkfs.ext4 -q /dev/b
 	mkdir -p /mnt/below
@@ -258,13 +264,14 @@ verified() {
 	is "$(ctrl attach 0 prog_id=4711)" ok
 	echo 1 >/sys/block/a/make-it-fail
 	echo 0 >$fail/verbose
-	echo -1 >$fail/times
+	echo 1000000 >$fail/times
 	echo 1 >$fail/interval
 	echo 20 >$fail/probability
 	at DONE_RETRY_SAME
 	verified 20 --offset="$at" --size=1M --io_size=8M --bs=4k
 	echo 0 >$fail/probability
 	echo 0 >/sys/block/a/make-it-fail
+	[ "$(cat $fail/times)" -lt 1000000 ]
 	[ "$(stat_of 0 misused)" = 0 ]
 }
 

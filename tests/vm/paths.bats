@@ -133,8 +133,9 @@ recovered() {
 	needs QUIESCE
 	device -r 1
 	verified
-	fio --name=l --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=randread --bs=4k \
-		--iodepth=16 --time_based --runtime=5 >"$BATS_TEST_TMPDIR/load" 3>&- &
+	fio --name=l --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=randrw --bs=4k \
+		--iodepth=16 --size=8M --verify=crc32c --verify_fatal=1 --verify_state_save=0 \
+		--time_based --runtime=5 --randseed="$SEED" >"$BATS_TEST_TMPDIR/load" 3>&- &
 	load=$!
 	for _ in 1 2 3; do
 		"$kublk" quiesce -n 0

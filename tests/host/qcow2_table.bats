@@ -21,7 +21,7 @@ named() {
 }
 
 @test "tests_of_behaviour_are_in_the_table" {
-	for file in tests/vm/qcow2_behaviour.bats tests/vm/qcow2_errors.bats tests/host/qcow2_refused.bats; do
+	for file in tests/vm/qcow2_behaviour.bats tests/vm/qcow2_clusters.bats tests/vm/qcow2_errors.bats tests/host/qcow2_refused.bats; do
 		sed -n 's/^@test "\([^"]*\)".*/\1/p' $file | while read -r name; do
 			named | grep -qx "$file:$name" || { echo "$file:$name"; exit 1; }
 		done

@@ -527,7 +527,7 @@ churn() {
 		"$tools/compare" /dev/ublkb0 seed="$SEED" bytes=4M ops=200
 		start_io 0 64 60
 		moment 1
-		kill -KILL "$(ublk-bpf list -n 1 --json | jq '.[0].server_pid')"
+		kill -KILL "$(server 1)"
 		fails_and_ends
 		ublk-bpf del -n 0
 		ublk-bpf del -n 1

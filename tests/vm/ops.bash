@@ -92,9 +92,9 @@ kill_loader() {
 
 unregistered() { [[ $(ctrl stats 0) != *state=1* ]]; }
 
-# Of device 0, as the command has it.
-state() { ublk-bpf list -n 0 --json | jq -r '.[0] | "\(.state) \(.served)"'; }
-server() { ublk-bpf list -n 0 --json | jq -r '.[0].server_pid'; }
+# Of device $1, or 0, as the command has it.
+state() { ublk-bpf list -n "${1:-0}" --json | jq -r '.[0] | "\(.state) \(.served)"'; }
+server() { ublk-bpf list -n "${1:-0}" --json | jq -r '.[0].server_pid'; }
 
 # Until the driver is done with the server's end.
 without_server() {

@@ -301,7 +301,7 @@ servers_die_under_load() {
 	[ "$(stat_of 0 redirected)" -gt 0 ]
 }
 
-quiesced() { [ "$(ublk-bpf list -n "$1" --json | jq -r '.[0].state')" = quiesced ]; }
+quiesced() { [[ $(state "$1") = "quiesced "* ]]; }
 
 @test "servers_of_a_stack_die_and_its_io_goes_on" {
 	fresh

@@ -186,6 +186,9 @@ unsigned long BPF_PROG(hold_queue, struct ublk_bpf_io *io, unsigned int off)
 		start_timer(mib);
 		return QUEUED;
 	case HOLD_KEEP:
+		put(mib, h, bytes);
+		seen->v[1]++;
+		return QUEUED;
 	case HOLD_PART:
 	case HOLD_AGAIN:
 		put(mib, h, bytes);

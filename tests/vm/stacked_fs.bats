@@ -11,7 +11,6 @@ setup() {
 
 teardown() {
 	local status=0
-	[ -z "${hog:-}" ] || kill -KILL $hog || true
 	umount /mnt/above 2>/dev/null || true
 	common_teardown || status=1
 	umount /mnt/hog 2>/dev/null || true
@@ -74,15 +73,28 @@ check() {
 
 @test "ext4_over_xfs" { stack ext4 xfs; load_of_all_kinds; sound ext4 xfs; }
 
+# $1 with ext4 over ext4, and with FULL=1 with the other pairs.
+on_each_stack() {
+	local pair upper lower
+	for pair in "ext4 ext4" ${FULL:+"xfs ext4" "ext4 xfs"}; do
+		read -r upper lower <<<"$pair"
+		echo "$upper over $lower"
+		stack "$upper" "$lower"
+		"$1"
+		sound "$upper" "$lower"
+		umount /mnt/below
+		no_null_blk below
+	done
+}
+
 # Pages that were looked at to make room.
 scanned() { awk '/^pgscan_(kswapd|direct) / { pages += $2 } END { print pages }' /proc/vmstat; }
 
 # What a file system keeps in memory has to be written to make room, through us.
-@test "memory_is_short" {
+load_without_memory() {
 	local available spare=80 before
 	# KASAN keeps back what is freed: with less even init gets none
 	[ "$KERNEL" != debug ] || spare=240
-	stack ext4 ext4
 	mkdir -p /mnt/hog
 	mount -t tmpfs -o size=90% none /mnt/hog
 	available=$(awk '$1 == "MemAvailable:" { print int($2 / 1024) }' /proc/meminfo)
@@ -90,18 +102,26 @@ scanned() { awk '/^pgscan_(kswapd|direct) / { pages += $2 } END { print pages }'
 	before=$(scanned)
 	load_of_all_kinds --size=24M --verify=0
 	[ "$(scanned)" -gt "$before" ]
-	rm /mnt/hog/hog
-	sound ext4 ext4
+	umount /mnt/hog
 }
+
+@test "memory_is_short" { on_each_stack load_without_memory; }
 
 cgroup=/sys/fs/cgroup/ublk-bpf
 
-# $1 bytes more that group $cgroup wrote to /dev/below than at the last question.
-written() {
-	local now dev
+# What group $cgroup wrote to /dev/below until now.
+wbytes() {
+	local dev
 	dev=$(tr -d '\n' </sys/block/below/dev)
-	now=$(sed -n "s/^$dev .*wbytes=\([0-9]*\).*/\1/p" $cgroup/io.stat)
-	is $((${now:-0} - before)) "$1"
+	awk -v dev="$dev" '$1 == dev { sub(".*wbytes=", ""); bytes = $1 } END { print bytes + 0 }' \
+		$cgroup/io.stat
+}
+
+# $1 bytes more than at the last question.
+written() {
+	local now
+	now=$(wbytes)
+	is $((now - before)) "$1"
 	before=$now
 }
 
@@ -129,10 +149,28 @@ in_group() { sh -c 'echo 0 >"$0/cgroup.procs"; exec "$@"' $cgroup "$@"; }
 	written 1048576
 }
 
+# At least what it writes past the page cache, which another may write back.
+load_in_group() {
+	local before
+	mkdir $cgroup
+	before=$(wbytes)
+	in_group "$BASH" -c 'load_of_all_kinds'
+	[ "$(wbytes)" -ge $((before + (8 << 20))) ]
+	rmdir $cgroup
+}
+
+@test "load_is_accounted_to_its_group" {
+	echo +io >/sys/fs/cgroup/cgroup.subtree_control
+	export -f load_of_all_kinds seeded
+	on_each_stack load_in_group
+}
+
+# Above the limit of the files that it writes, far below that of the one below.
+load_below_a_limit() { (ulimit -f 16384; load_of_all_kinds); }
+
 @test "limit_of_the_submitter_is_not_the_files" {
+	on_each_stack load_below_a_limit
 	stack ext4 ext4
-	# above the limit of the files that it writes, far below that of the one below
-	(ulimit -f 16384; load_of_all_kinds)
 	umount /mnt/above
 	is "$(ulimit -f 1; "$tools/io" /dev/ublkb0 write 300M 64k)" "ok 65536"
 	is "$(stat_of 0 failed)" 0

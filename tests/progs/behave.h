@@ -65,6 +65,8 @@ enum behave {
 	AGAIN_PART		= 67,	/* the first 4096 the second time; then from new */
 	AGAIN_WRONG		= 68,
 	AGAIN_PIECES		= 69,	/* and the three behind it: as FORWARD_PIECES, slot 1 */
+	/* forward, some milliseconds later */
+	BUSY			= 73,	/* v[0]: how often another task ran meanwhile */
 };
 
 #endif

@@ -92,6 +92,15 @@ kill_loader() {
 
 unregistered() { [[ $(ctrl stats 0) != *state=1* ]]; }
 
+# What loader has said so often: $1 times the word $2.
+has_said() { [ "$(cat "$BATS_TEST_TMPDIR"/said.* | grep -c "^$2")" -ge "$1" ]; }
+
+# The program of $loader is replaced, for the $1th time.
+update() {
+	kill -USR1 "$loader"
+	soon has_said "$1" updated
+}
+
 # Of device $1, or 0, as the command has it.
 state() { ublk-bpf list -n "${1:-0}" --json | jq -r '.[0] | "\(.state) \(.served)"'; }
 server() { ublk-bpf list -n "${1:-0}" --json | jq -r '.[0].server_pid'; }

@@ -6,15 +6,6 @@ object=behave
 seconds=$([ "$KERNEL" = debug ] && echo 40 || echo 8)	# of load, for some updates
 disk_settings="irqmode=2 completion_nsec=10000000"	# so that what is forwarded is under way for a while
 
-# What loader has said so often: $1 times the word $2.
-has_said() { [ "$(cat "$BATS_TEST_TMPDIR"/said.* | grep -c "^$2")" -ge "$1" ]; }
-
-# The program of $loader is replaced, for the $1th time.
-update() {
-	kill -USR1 "$loader"
-	soon has_said "$1" updated
-}
-
 # What the next one is asked is in a map of its own.
 next_is_asked() { [ "$("$tools/map" behaviour $((at >> 20)) 0)" -gt 0 ]; }
 

@@ -92,9 +92,9 @@ bool ublk_bpf_do_last_server(const struct ublk_bpf_dev *dev, bool open,
 			     struct work_struct *quiesce_work);
 bool ublk_bpf_do_start_recovery(struct ublk_bpf_queue *q);
 bool ublk_bpf_do_alive(struct ublk_bpf_dev *dev);
-void ublk_bpf_do_started(struct ublk_bpf_dev *dev, struct gendisk *disk);
+void ublk_bpf_do_started(struct ublk_bpf_dev *dev, struct gendisk *disk, int server);
 bool ublk_bpf_do_is_starting(const struct ublk_bpf_queue *q);
-void ublk_bpf_do_end_recovery(struct ublk_bpf_dev *dev);
+void ublk_bpf_do_end_recovery(struct ublk_bpf_dev *dev, int server);
 u64 ublk_bpf_do_flags(void);
 
 /* module_init. Return: 0 or a negative errno, which fails it. */
@@ -162,14 +162,14 @@ static inline void ublk_bpf_stopping(enum ublk_bpf_site site, struct ublk_bpf_de
 	ublk_bpf_do_stopping(dev);
 }
 
-/* START_DEV has made the disk, or has tried to. Under ub->mutex. */
+/* START_DEV of process @server has made the disk, or has tried to. Under ub->mutex. */
 static inline void ublk_bpf_started(enum ublk_bpf_site site, struct ublk_bpf_dev *dev,
-				    struct gendisk *disk)
+				    struct gendisk *disk, int server)
 {
 	if (!dev)
 		return;
 	ublk_bpf_hit(site);
-	ublk_bpf_do_started(dev, disk);
+	ublk_bpf_do_started(dev, disk, server);
 }
 
 /* A server's task ends with this I/O. Return: is it START_DEV that waits for it? */
@@ -376,13 +376,14 @@ static inline bool ublk_bpf_alive(enum ublk_bpf_site site, struct ublk_bpf_dev *
 	return ublk_bpf_do_alive(dev);
 }
 
-/* A new server has fetched on all queues. Under ub->mutex. */
-static inline void ublk_bpf_end_recovery(enum ublk_bpf_site site, struct ublk_bpf_dev *dev)
+/* A new server, process @server, has fetched on all queues. Under ub->mutex. */
+static inline void ublk_bpf_end_recovery(enum ublk_bpf_site site, struct ublk_bpf_dev *dev,
+					 int server)
 {
 	if (!dev)
 		return;
 	ublk_bpf_hit(site);
-	ublk_bpf_do_end_recovery(dev);
+	ublk_bpf_do_end_recovery(dev, server);
 }
 
 #endif

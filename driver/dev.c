@@ -278,8 +278,9 @@ bool ublk_bpf_do_is_starting(const struct ublk_bpf_queue *q)
  * a server would wait for its own I/O there. And what could not be held or wait in
  * START_DEV can from here on.
  */
-void ublk_bpf_do_started(struct ublk_bpf_dev *dev, struct gendisk *disk)
+void ublk_bpf_do_started(struct ublk_bpf_dev *dev, struct gendisk *disk, int server)
 {
+	WRITE_ONCE(dev->server, server);
 	ublk_bpf_disable_wbt(disk);
 	WRITE_ONCE(dev->starting, false);
 	if (dev->recover)
@@ -366,8 +367,9 @@ bool ublk_bpf_do_alive(struct ublk_bpf_dev *dev)
 }
 
 /* See ublk_bpf_end_recovery(). */
-void ublk_bpf_do_end_recovery(struct ublk_bpf_dev *dev)
+void ublk_bpf_do_end_recovery(struct ublk_bpf_dev *dev, int server)
 {
+	WRITE_ONCE(dev->server, server);
 	WRITE_ONCE(dev->stopping, false);
 	ublk_bpf_end_wait(dev, 0);
 }

@@ -198,14 +198,19 @@ static struct ublk_bpf_fwd *ublk_bpf_alloc_fwd(struct ublk_bpf_tag *tag,
 
 /*
  * A plug keeps the requests of other queues, with their tags, until we return: if
- * the backing is one of them we would wait for ourselves.
+ * the backing is one of them we would wait for ourselves. Likewise what md and others
+ * have put aside until the plug is flushed.
  */
-static bool ublk_bpf_outer_holds_tags(struct blk_plug *outer, const struct request_queue *q)
+static bool ublk_bpf_outer_is_waited_for(struct blk_plug *outer, const struct request_queue *q)
 {
+	const struct blk_plug_cb *cb;
 	const struct request *rq;
 
 	if (!outer)
 		return false;
+	list_for_each_entry(cb, &outer->cb_list, list)
+		if (cb->callback != ublk_bpf_batch_cb)
+			return true;
 	rq = rq_list_peek(&outer->mq_list);
 	if (rq && (outer->multiple_queues || rq->q != q))
 		return true;
@@ -239,7 +244,7 @@ static __always_inline void ublk_bpf_count_range(const struct ublk_bpf_tag *tag,
  */
 bool ublk_bpf_may_send_here(struct blk_plug *outer, const struct request_queue *q)
 {
-	return !ublk_bpf_outer_holds_tags(outer, q) && !ublk_bpf_stack_is_low();
+	return !ublk_bpf_outer_is_waited_for(outer, q) && !ublk_bpf_stack_is_low();
 }
 
 /*
@@ -258,12 +263,27 @@ static void ublk_bpf_cut_short(struct ublk_bpf_tag *tag, unsigned int nr)
 	__set_bit(UBLK_BPF_IO_F_CUT, &tag->io.flags);
 }
 
+/*
+ * Does the server of @dev serve the backing as well? It cannot end before what is sent
+ * from here is under way, and that may wait for a tag of the backing until it has ended.
+ */
+static bool ublk_bpf_is_own_servers(const struct ublk_bpf_dev *dev,
+				    const struct ublk_bpf_backing *backing)
+{
+	const struct ublk_bpf_dev *lower = backing->lower;
+
+	return backing->stock_ublk ||	/* whose that is is not known */
+	       (lower && READ_ONCE(lower->server) == READ_ONCE(dev->server));
+}
+
 /* Return: false: no memory. */
 static __always_inline bool ublk_bpf_submit_range(struct ublk_bpf_tag *tag,
 						  const struct ublk_bpf_range *range, bool here)
 {
 	struct ublk_bpf_fwd *fwd;
 
+	if (unlikely(ublk_bpf_is_own_servers(tag->q->dev, range->backing)))
+		here = false;
 	if (here && range->backing->bdev && !ublk_bpf_wants_zero_pages(tag, range->backing)) {
 		ublk_bpf_count_range(tag, range, false);
 		if (ublk_bpf_needs_fwd(tag))

@@ -363,7 +363,7 @@ symbol UBLK_BPF_SITE_END_RECOVERY;
 @@
  ublk_ctrl_end_recovery(...) {
  	...
-+	ublk_bpf_end_recovery(UBLK_BPF_SITE_END_RECOVERY, ub->bpf);
++	ublk_bpf_end_recovery(UBLK_BPF_SITE_END_RECOVERY, ub->bpf, ub->dev_info.ublksrv_pid);
  	blk_mq_kick_requeue_list(ub->ub_disk->queue);
  	...
  }
@@ -441,7 +441,7 @@ symbol UBLK_BPF_SITE_STARTED;
  ublk_ctrl_start_dev(...) {
  	... when any
  	ret = add_disk(disk);
-+	ublk_bpf_started(UBLK_BPF_SITE_STARTED, ub->bpf, disk);
++	ublk_bpf_started(UBLK_BPF_SITE_STARTED, ub->bpf, disk, ub->dev_info.ublksrv_pid);
  	... when any
  }
 

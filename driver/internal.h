@@ -117,6 +117,8 @@ struct ublk_bpf_backing {
 	bool			buffered;	/* not direct I/O */
 	bool			stable;		/* pages must not change under a write */
 	bool			issue_sleeps;	/* its driver may sleep for a request */
+	bool			stock_ublk;	/* a ublk disk that no program can serve */
+	struct ublk_bpf_dev	*lower;		/* of another ublk disk, whose bdev keeps it */
 	struct ublk_bpf_dev	*dev;
 	struct work_struct	free_work;
 };
@@ -236,6 +238,7 @@ struct ublk_bpf_dev {
 	bool				starting;	/* START_DEV is not over */
 	bool				alone;		/* 6.12: nothing is with a server */
 	bool				dying;		/* 6.12: a task of its server; dying_lock */
+	int				server;		/* the process that serves it, now or last */
 	spinlock_t			dying_lock;
 	refcount_t			ref;		/* the device's and one each hold */
 	struct work_struct		free_work;
@@ -340,6 +343,7 @@ void ublk_bpf_put_io(struct ublk_bpf_tag *tag);
 void ublk_bpf_start_batch(struct ublk_bpf_batch *batch, const struct request_queue *q,
 			  unsigned short nr_ios);
 void ublk_bpf_finish_batch(struct ublk_bpf_batch *batch);
+void ublk_bpf_batch_cb(struct blk_plug_cb *cb, bool from_schedule);
 void ublk_bpf_sync_batch(struct ublk_bpf_batch *batch);
 void ublk_bpf_let_go(struct ublk_bpf_batch *batch);
 void ublk_bpf_completed(struct ublk_bpf_tag *tag, int res);

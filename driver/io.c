@@ -232,11 +232,7 @@ static bool ublk_bpf_finish(struct ublk_bpf_tag *tag, struct io_comp_batch *iob)
 	} else if (flags & BIT(UBLK_BPF_IO_F_REDIRECT)) {
 		if (!res && !tag->taken)
 			return true;
-		again = tag->held_lost && !res;
-		if (again)
-			ublk_bpf_keep_held(tag);
-		else
-			res = res ?: tag->taken;
+		res = res ?: tag->taken;
 	} else if (!res) {
 		bool completed = flags & BIT(UBLK_BPF_IO_F_COMPLETED);
 
@@ -372,8 +368,8 @@ static unsigned int ublk_bpf_run_held(struct ublk_bpf_tag *tag, bool gone)
 		if (tag->held_ranges)
 			ublk_bpf_fail_range(tag, -EIO);
 	} else if (redirect) {
-		/* what the hold was to do nobody has done */
-		tag->taken = min(tag->taken, tag->sent);
+		/* what the hold was to do nobody has done, nor a second leg of it */
+		tag->taken = tag->held_lost ? 0 : min(tag->taken, tag->sent);
 	}
 	return cut ? 2 : 1;
 }
@@ -410,6 +406,8 @@ static enum ublk_bpf_answer ublk_bpf_run(struct ublk_bpf_tag *tag, struct reques
 		ublk_bpf_sync_batch(batch);
 	ublk_bpf_start_io(tag, rq, server);
 	tag->rerun = rerun || ublk_bpf_was_rerun(tag);
+	if (unlikely(tag->rerun || READ_ONCE(dev->has_done)))
+		ublk_bpf_make_pdu(tag);
 	do {
 		tag->asking = true;
 		answer = daemon ? ublk_bpf_ask_daemon(tag) : ublk_bpf_ask(tag);
@@ -511,7 +509,7 @@ static void ublk_bpf_batch_sleeps(struct irq_work *work)
 }
 
 /* From schedule(), where who ends I/O would take it that it may sleep: by an interrupt. */
-static void ublk_bpf_batch_cb(struct blk_plug_cb *cb, bool from_schedule)
+void ublk_bpf_batch_cb(struct blk_plug_cb *cb, bool from_schedule)
 {
 	struct ublk_bpf_batch *batch = container_of(cb, struct ublk_bpf_batch, cb);
 
@@ -559,6 +557,7 @@ void ublk_bpf_start_batch(struct ublk_bpf_batch *batch, const struct request_que
  */
 void ublk_bpf_finish_batch(struct ublk_bpf_batch *batch)
 {
+	ublk_bpf_sync_batch(batch);
 	if (!batch->keep)
 		ublk_bpf_let_go(batch);
 	blk_finish_plug(&batch->plug.plug);

@@ -3,8 +3,11 @@
 #include <linux/jiffies.h>
 #include "pdu.h"
 
-/* Zeroes at first. */
-static struct ublk_bpf_pdu *ublk_bpf_make_pdu(const struct ublk_bpf_tag *tag)
+/*
+ * Zeroes at first. For what may be written at the end of an I/O it is made by the run of its
+ * callbacks: later the block layer's time-out may change rq_flags at the same time.
+ */
+struct ublk_bpf_pdu *ublk_bpf_make_pdu(const struct ublk_bpf_tag *tag)
 {
 	struct ublk_bpf_pdu *pdu = ublk_bpf_rq_pdu(tag);
 
@@ -21,10 +24,10 @@ static struct ublk_bpf_pdu *ublk_bpf_make_pdu(const struct ublk_bpf_tag *tag)
  */
 void ublk_bpf_note_held(struct ublk_bpf_tag *tag)
 {
-	const struct ublk_bpf_pdu *pdu = ublk_bpf_rq_pdu(tag);
+	const struct ublk_bpf_pdu *pdu = ublk_bpf_make_pdu(tag);
 
 	tag->held_since = jiffies;
-	if (tag->rq->rq_flags & RQF_DONTPREP && pdu->attach_seq == tag->attach_seq &&
+	if (pdu->attach_seq == tag->attach_seq &&
 	    time_after(pdu->held_since, READ_ONCE(tag->q->dev->updated)))
 		tag->held_since = pdu->held_since;
 }

@@ -55,6 +55,7 @@ static inline bool ublk_bpf_goes_to_server(struct ublk_bpf_tag *tag, struct requ
 	       ublk_bpf_rq_pdu(tag)->server_bytes == blk_rq_bytes(rq);
 }
 
+struct ublk_bpf_pdu *ublk_bpf_make_pdu(const struct ublk_bpf_tag *tag);
 void ublk_bpf_note_held(struct ublk_bpf_tag *tag);
 void ublk_bpf_keep_rerun(const struct ublk_bpf_tag *tag);
 void ublk_bpf_keep_held(struct ublk_bpf_tag *tag);

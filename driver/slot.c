@@ -105,6 +105,9 @@ static struct ublk_bpf_backing *ublk_bpf_backing_alloc(struct ublk_bpf_dev *dev,
 		backing->can_discard = bdev_max_discard_sectors(backing->bdev);
 		backing->has_cache = bdev_write_cache(backing->bdev);
 		backing->stable = bdev_stable_writes(backing->bdev);
+		backing->lower = ublk_bpf_queue_dev(bdev_get_queue(backing->bdev));
+		backing->stock_ublk = !backing->lower &&
+				      backing->bdev->bd_disk->fops->owner == THIS_MODULE;
 	} else if (S_ISREG(inode->i_mode)) {
 		int mode = (file->f_flags & O_ACCMODE) | O_NOATIME | O_LARGEFILE |
 			   (backing->buffered ? 0 : O_DIRECT);

@@ -112,6 +112,11 @@ static unsigned long other(struct ublk_bpf_io *io, const struct ublksrv_io_desc 
 		return nth == 1 ? ~0UL : REDIRECT;
 	case HOLD_STEP_REDIRECT:
 		return off ? REDIRECT : ~0UL;
+	case HOLD_LEG_REDIRECT:
+		if (off)
+			return ~0UL;
+		ublk_bpf_forward(io, 0, 4096, 0, iod->start_sector << 9);
+		return CONTINUE | 4096;
 	case HOLD_COMPLETED:
 		ublk_bpf_complete_io(io, bytes);
 		return ~0UL;
@@ -227,6 +232,10 @@ unsigned long BPF_PROG(hold_queue, struct ublk_bpf_io *io, unsigned int off)
 	case HOLD_STEP_REDIRECT:
 		put(mib, h, bytes);
 		return CONTINUE | 4096;
+	case HOLD_LEG_REDIRECT:
+		ublk_bpf_hold_forward(h, 0, 4096, 1, iod->start_sector << 9);
+		put(mib, h, bytes);
+		return REDIRECT;
 	case HOLD_SENT_REDIRECT:
 		ublk_bpf_hold_forward(h, 0, bytes, 0, iod->start_sector << 9);
 		ublk_bpf_hold_release(h);

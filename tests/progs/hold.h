@@ -36,6 +36,7 @@ enum held {
 	HOLD_AGAIN		= 37,	/* REDIRECT, held the second time until somebody
 					 * comes, then REDIRECT
 					 */
+	HOLD_LEG_REDIRECT	= 40,	/* 4096 forwarded, then to slot 1 by the hold, REDIRECT */
 	HOLD_SEND		= 39,	/* each block of 4096 bytes of the first 256 KiB
 					 * is forwarded by its hold 50 ms later
 					 */

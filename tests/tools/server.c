@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * server ID SERVE|AGAIN|ONCE|EIO [FILE]...
+ * server ID SERVE|AGAIN|ONCE|EIO|NEVER [FILE]...
+ * server ID BELOW
  *
  * A device of 128 MiB that can take a program but brings none, with the files
  * as its slots 0, 1, ..., and discard and write zeroes of any size; "ready" once
  * it is there. What is redirected at 16 MiB and above, below 120 MiB, gets: SERVE,
  * file 0 (zeroes without); AGAIN: always -EAGAIN; ONCE: -EAGAIN the first time
- * that the position is asked for; EIO: that. The rest, which udev reads, is
- * always served. SIGUSR1 has it fork a child that holds all its descriptors and does
+ * that the position is asked for; EIO: that; NEVER: no answer. The rest, which udev
+ * reads, is always served. BELOW: SERVE, with a second device for its file, ID + 1 of
+ * this process, which has depth 2 and does NEVER. SIGUSR1 has it fork a child that holds all its descriptors and does
  * nothing, SIGUSR2 exec sleep(1).
  */
 #include <errno.h>
@@ -25,7 +27,6 @@
 #define LAST		(120 * MIB)
 #define MAX_FILES	4
 
-static const char *policy;
 static bool asked[BYTES / 512];
 
 static int server_init(struct ublk_bpf_dev *dev, const struct ublk_bpf_args *args)
@@ -61,6 +62,7 @@ static int serve(struct ublk_bpf_dev *dev, const struct ublksrv_io_desc *iod, vo
 static int server_handle_io(struct ublk_bpf_dev *dev, unsigned int queue, unsigned int tag,
 			    const struct ublksrv_io_desc *iod, void *buf)
 {
+	const char *policy = ublk_bpf_dev_priv(dev);
 	__u64 pos = iod->start_sector << 9;
 
 	if (ublksrv_get_op(iod) == UBLK_IO_OP_FLUSH || pos < FIRST || pos >= LAST)
@@ -73,6 +75,8 @@ static int server_handle_io(struct ublk_bpf_dev *dev, unsigned int queue, unsign
 	}
 	if (!strcmp(policy, "EIO"))
 		return -EIO;
+	while (!strcmp(policy, "NEVER"))
+		sleep(1);
 	return serve(dev, iod, buf);
 }
 
@@ -90,29 +94,45 @@ static const struct ublk_bpf_target server_target = {
 	.handle_io	= server_handle_io,
 };
 
+static struct ublk_bpf_dev *start(const struct ublk_bpf_args *args, char *policy)
+{
+	struct ublk_bpf_dev *dev;
+
+	if (ublk_bpf_dev_new(&server_target, args, &dev))
+		exit(1);
+	ublk_bpf_dev_set_priv(dev, policy);
+	if (ublk_bpf_dev_start(dev)) {
+		fprintf(stderr, "server: %s\n", ublk_bpf_dev_error(dev));
+		exit(1);
+	}
+	return dev;
+}
+
 int main(int argc, char **argv)
 {
 	static struct ublk_bpf_file files[MAX_FILES];
 	struct ublk_bpf_args args = { .files = files };
+	struct ublk_bpf_args below = { .depth = 2 };
 	struct ublk_bpf_dev *dev;
+	char disk[32], *policy;
 	int i, ret;
 
 	if (argc < 3 || argc > 3 + MAX_FILES) {
-		fprintf(stderr, "server ID SERVE|AGAIN|ONCE|EIO [FILE]...\n");
+		fprintf(stderr, "server ID SERVE|AGAIN|ONCE|EIO|NEVER|BELOW [FILE]...\n");
 		return 2;
 	}
 	args.dev_id = atoi(argv[1]);
 	policy = argv[2];
 	for (i = 3; i < argc; i++)
 		files[args.nr_files++].path = argv[i];
-
-	ret = ublk_bpf_dev_new(&server_target, &args, &dev);
-	if (!ret)
-		ret = ublk_bpf_dev_start(dev);
-	if (ret) {
-		fprintf(stderr, "server: %s\n", ublk_bpf_dev_error(dev));
-		return 1;
+	if (!strcmp(policy, "BELOW")) {
+		policy = "SERVE";
+		below.dev_id = args.dev_id + 1;
+		start(&below, "NEVER");
+		snprintf(disk, sizeof(disk), "/dev/ublkb%d", below.dev_id);
+		files[args.nr_files++].path = disk;
 	}
+	dev = start(&args, policy);
 	signal(SIGUSR1, fork_or_exec);
 	signal(SIGUSR2, fork_or_exec);
 	puts("ready");

@@ -208,6 +208,26 @@ bpf_objects() {
 	done
 }
 
+# What the upper one forwards waits for a tag of the lower one, which does not answer.
+@test "server_of_a_device_and_of_its_backing_is_killed" {
+	for round in $(rounds 1 20); do
+		background "$tools/server" 0 BELOW
+		server=$background
+		background "$tools/loader" "$progs/behave.bpf.o" 4711
+		is "$(ctrl attach 0 prog_id=4711)" ok
+		start_io 40 1 60 --bs=4k --rw=randwrite
+		soon stat_reaches 0 fwd_worker 8
+		is "$(stat_of 0 fwd_inline)" 0
+		moment 1
+		kill -KILL "$server"
+		io_ends
+		ublk-bpf del -n 0 --force
+		ublk-bpf del -n 1 --force
+		kill -KILL "$background"
+		nothing_is_left 0 1
+	done
+}
+
 @test "server_that_execs_ends_its_device" {
 	for round in $(rounds 1 20); do
 		background "$tools/server" 0 SERVE /dev/a

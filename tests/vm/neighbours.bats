@@ -110,6 +110,25 @@ mirror() {
 	mdadm --stop /dev/md0
 }
 
+# md keeps stripes in a task's plug until that is flushed, and takes no others meanwhile.
+@test "ours_on_md_in_one_plug_with_md" {
+	modprobe raid456
+	null_blk c 64
+	mdadm --create /dev/md0 --run --level=5 --raid-devices=3 --assume-clean /dev/a /dev/b /dev/c 2>&1
+	udevadm settle
+	ublk-bpf add linear -n 5 -f /dev/md0
+	seeded
+	fio --name=both --filename=/dev/md0:/dev/ublkb5 --file_service_type=roundrobin:240 \
+		--direct=1 --ioengine=io_uring --rw=randwrite --bs=4k --iodepth=512 \
+		--iodepth_batch_submit=512 --iodepth_batch_complete_min=512 --io_size=32M --size=64M \
+		--randseed="$SEED"
+	stat_reaches 5 fwd_worker 1
+	is "$(stat_of 5 failed)" 0
+	ublk-bpf del -n 5
+	mdadm --stop /dev/md0
+	no_null_blk c
+}
+
 secret() {
 	echo 0123456789abcdef0123456789abcdef | cryptsetup open --type plain --key-file - \
 		--cipher aes-xts-plain64 --key-size 256 "$1" secret

@@ -119,7 +119,7 @@ mirror() {
 	ublk-bpf add linear -n 5 -f /dev/md0
 	seeded
 	fio --name=both --filename=/dev/md0:/dev/ublkb5 --file_service_type=roundrobin:240 \
-		--direct=1 --ioengine=io_uring --rw=randwrite --bs=4k --iodepth=512 \
+		--direct=1 --ioengine=libaio --rw=randwrite --bs=4k --iodepth=512 \
 		--iodepth_batch_submit=512 --iodepth_batch_complete_min=512 --io_size=32M --size=64M \
 		--randseed="$SEED"
 	stat_reaches 5 fwd_worker 1

@@ -126,7 +126,7 @@ written() {
 }
 
 # Run "$@" as a member of the group.
-in_group() { sh -c 'echo 0 >"$0/cgroup.procs"; exec "$@"' $cgroup "$@"; }
+in_group() { "$BASH" -c 'echo 0 >"$0/cgroup.procs"; exec "$@"' $cgroup "$@"; }
 
 @test "io_is_accounted_to_the_submitter" {
 	stack ext4 xfs

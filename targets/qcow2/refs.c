@@ -363,11 +363,13 @@ static int grow_table(struct qcow2_refs *refs, __u64 cluster)
 	struct qcow2_extent old = refs->layout->reftable;
 	__u64 entries = qcow2_refblock_entries(refs->layout), clusters, bytes, *table;
 	__u64 first = refs->entries * entries, needed = block_of(refs, cluster) + 1, nr_new;
+	__u64 most = QCOW2_MAX_REFTABLE_BYTES / sizeof(__u64);
 	__u32 i;
 	int ret;
 
-	/* half as large again, so that this is seldom */
-	needed += needed / 2;
+	/* half as large again, so that this is seldom; or as large as a table can be */
+	if (needed < most)
+		needed = needed + needed / 2 < most ? needed + needed / 2 : most;
 	for (nr_new = 1;; nr_new++) {
 		__u64 total = needed > refs->entries + nr_new ? needed : refs->entries + nr_new;
 

@@ -257,6 +257,37 @@ static void blocks_are_counted_themselves(void **state)
 	free_files();
 }
 
+/* Nor is one made where a table names data that only is in the memory of who has died. */
+static void blocks_spare_what_memory_names(void **state)
+{
+	static __u8 ours[512] = "ours";
+	struct qcow2_layout layout;
+	struct qcow2_cluster cluster;
+	__u64 bitmap;
+
+	begin_full();
+	put_uncounted(130);
+	put64(QCOW2_HEADER_INCOMPATIBLE, 0);
+	put64(80, QCOW2_COMPAT_LAZY_REFCOUNTS);
+	open_image();
+	assert_int_equal(qcow2_image_write(&image, ours, 61 * 512, sizeof(ours)), 0);
+	qcow2_parse_entry(&image.layout, qcow2_table_entry(&image.tables, &image.tables.tables[0], 61,
+							   &bitmap), 0, 0, &cluster);
+	assert_int_equal(cluster.offset, 65 * 512);
+	qcow2_image_drop(&image);
+
+	parse(&layout);
+	assert_true(layout.incompatible & QCOW2_INCOMPAT_DIRTY);
+	assert_int_equal(qcow2_image_open(&image, &file.blk, NULL, NULL, &layout, &memory, false, &why), 0);
+	assert_int_equal(image.refs.table[2], 131 * 512);
+	memcpy(disk + 61 * 512, ours, sizeof(ours));
+	assert_int_equal(qcow2_image_read(&image, now, 0, DISK), 0);
+	assert_memory_equal(disk, now, DISK);
+	close_image();
+	check(&file, true);
+	free_files();
+}
+
 /* A block at the end of the file is there before the table says so. */
 static void blocks_are_there_when_they_are_named(void **state)
 {
@@ -480,6 +511,7 @@ int main(void)
 		cmocka_unit_test(counts_are_corrected),
 		cmocka_unit_test(crash_of_a_repair_can_be_repaired),
 		cmocka_unit_test(blocks_are_counted_themselves),
+		cmocka_unit_test(blocks_spare_what_memory_names),
 		cmocka_unit_test(blocks_are_there_when_they_are_named),
 		cmocka_unit_test(what_is_worse_is_refused),
 		cmocka_unit_test(tables_without_end_are_not_read),

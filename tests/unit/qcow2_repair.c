@@ -505,6 +505,48 @@ static void image_that_is_too_large_is_not_lazy(void **state)
 	}
 }
 
+/* One that becomes too large has its counts in the file by then, and is as any from then on. */
+static void lazy_image_that_grows_ceases_to_be(void **state)
+{
+	static const struct shape lazy = { 3, 12, 4, .lazy = true };
+	unsigned int i, clean = 0;
+	struct file before, after;
+	size_t nr;
+
+	file_seeded();
+	begin(&lazy, false);
+	open_image();
+	assert_int_equal(qcow2_image_write(&image, disk, 0, DISK), 0);
+	assert_int_equal(qcow2_image_flush(&image), 0);
+	assert_int_equal(qcow2_get64(file.bytes + QCOW2_HEADER_INCOMPATIBLE), QCOW2_INCOMPAT_DIRTY);
+	file_copy(&before, &file);
+	file.log = &log;
+	assert_int_equal(qcow2_image_zero(&image, 0, DISK / 2, true), 0);
+	assert_int_equal(qcow2_guard_take(&image.guard, QCOW2_MAX_REPAIRED / 4 * 3, 1), 0);
+	for (i = 0; i < 4; i++) {
+		assert_int_equal(qcow2_image_write(&image, disk, i * DISK / 4, DISK / 4), 0);
+		assert_int_equal(qcow2_get64(file.bytes + QCOW2_HEADER_INCOMPATIBLE), 0);
+		assert_int_equal(qcow2_image_zero(&image, i * DISK / 4, DISK / 8, true), 0);
+		assert_int_equal(qcow2_image_flush(&image), 0);
+	}
+	for (nr = 0; nr <= log.nr; nr++) {
+		for (i = 0; i < 20; i++) {
+			file_crash(&after, &before, &file, &log, nr, false);
+			if (!qcow2_get64(after.bytes + QCOW2_HEADER_INCOMPATIBLE)) {
+				check(&after, false);
+				clean++;
+			}
+			file_free(&after);
+		}
+	}
+	assert_true(clean);
+	close_image();
+	check(&file, true);
+	file_forget(&log);
+	file_free(&before);
+	free_files();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -518,6 +560,7 @@ int main(void)
 		cmocka_unit_test(place_that_is_anothers_is_refused),
 		cmocka_unit_test(lazy_image_is_dirty_while_it_changes),
 		cmocka_unit_test(image_that_is_too_large_is_not_lazy),
+		cmocka_unit_test(lazy_image_that_grows_ceases_to_be),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,6 +18,7 @@
 #define DEFAULT_CACHE	(32U << 20)
 #define MAX_CACHE	(16ULL << 30)
 #define MAX_CLEAR_BYTES	(1U << 30)
+#define MAX_ZERO_BYTES	(16U << 20)	/* where they are written: what comes meanwhile waits */
 
 /* The largest power of two of sectors that is within one L2 table and has few clusters. */
 static unsigned int chunk_sectors(const struct qcow2_layout *layout)
@@ -54,7 +55,8 @@ static int describe(struct ublk_bpf_dev *dev, struct qcow2_device *device)
 	params->types |= UBLK_PARAM_TYPE_DISCARD;
 	params->discard.discard_granularity = cluster;
 	params->discard.max_discard_sectors = MAX_CLEAR_BYTES >> 9;
-	params->discard.max_write_zeroes_sectors = MAX_CLEAR_BYTES >> 9;
+	params->discard.max_write_zeroes_sectors =
+		(qcow2_zeroes_are_data(device) ? MAX_ZERO_BYTES : MAX_CLEAR_BYTES) >> 9;
 	params->discard.max_discard_segments = 1;
 	device->limit = QCOW2_MAX_OFFSET;
 	if (data->is_block)

@@ -288,6 +288,8 @@ static int add_block(struct qcow2_refs *refs, __u32 nr)
 	int ret = qcow2_guard_take(refs->guard, cluster, 1);
 
 	if (!ret)
+		ret = qcow2_guard_check_unnamed(refs->guard, cluster, 1);
+	if (!ret)
 		ret = qcow2_guard_add(refs->guard, QCOW2_META_REFBLOCK, cluster, 1, &why);
 	if (ret)
 		return ret;
@@ -349,6 +351,8 @@ static int take_place(struct qcow2_refs *refs, __u64 first, __u32 nr_blocks, __u
 	struct qcow2_why why;
 	int ret = qcow2_guard_take(refs->guard, first, nr_blocks + clusters);
 
+	if (!ret)
+		ret = qcow2_guard_check_unnamed(refs->guard, first, nr_blocks + clusters);
 	if (!ret)
 		ret = qcow2_guard_add(refs->guard, QCOW2_META_REFBLOCK, first, nr_blocks, &why);
 	if (!ret)

@@ -170,6 +170,8 @@ static int give_place(struct qcow2_tables *tables, struct qcow2_table *table, __
 	__u64 cluster;
 	int ret = qcow2_refs_alloc(tables->refs, 1, &cluster);
 
+	if (!ret)
+		ret = qcow2_guard_check_unnamed(tables->guard, cluster, 1);
 	if (ret)
 		return ret;
 	ret = qcow2_guard_add(tables->guard, QCOW2_META_L2, cluster, 1, &why);

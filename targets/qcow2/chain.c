@@ -15,7 +15,7 @@
 #define BLOCK		4096	/* good for direct I/O on anything */
 #define CACHE_BYTES	(1U << 20)
 #define MAX_FILES	256	/* a read of the last one needs stack for all of them */
-#define MOST_BYTES	(256U << 20)	/* of memory for what their headers lead to */
+#define MOST_BYTES	(512U << 20)	/* of memory for what their headers lead to */
 
 /* A file, and the chain that it lies over itself. */
 struct qcow2_chain {
@@ -149,15 +149,19 @@ int qcow2_find_data(struct qcow2_blk *blk, const char *path, const struct qcow2_
 	return ret ?: qcow2_find_named(trust, path, name, "data file", why);
 }
 
-/* Its L1 table, an index for that, and where its metadata is: an image says how much that is. */
+/*
+ * Its L1 table, an index for that, where its metadata is, L2 tables, and three clusters to be read
+ * by: an image says how much that is.
+ */
 static int check_bytes(const struct qcow2_chain *chain, struct opening *opening)
 {
 	opening->bytes += chain->layout.l1.bytes + chain->layout.l1.bytes / 2 +
-			  (sizeof(__u64) << chain->image.guard.bits);
+			  (sizeof(__u64) << chain->image.guard.bits) +
+			  ((3ULL + chain->memory.nr) << chain->layout.cluster_bits);
 	if (opening->bytes <= MOST_BYTES)
 		return 0;
 	return refuse(opening->why, -EFBIG,
-		      "what it and those below it have for metadata takes more than 256 MiB of memory; qemu-img rebase makes them fewer");
+		      "to read it and those below it takes more than 512 MiB of memory; qemu-img rebase makes them fewer");
 }
 
 static int open_image(struct qcow2_chain *chain, const char *path, struct opening *opening)

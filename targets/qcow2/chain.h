@@ -45,9 +45,9 @@ int qcow2_find_data(struct qcow2_blk *blk, const char *path, const struct qcow2_
  * @trust:	which names in images may be opened
  * @why:	what is wrong; starts with the file's name when that is another
  *
- * Return: 0, -ELOOP an image would lie over itself, or there are too many, -EFBIG their tables take
- * too much memory, -ENOTSUP a format is not known or not said, -EAGAIN somebody writes one, or as
- * qcow2_find_named(), qcow2_image_open().
+ * Return: 0, -ELOOP an image would lie over itself, or there are too many, -EFBIG to read them
+ * takes too much memory, -ENOTSUP a format is not known or not said, -EAGAIN somebody writes one,
+ * or as qcow2_find_named(), qcow2_image_open().
  */
 int qcow2_chain_open(struct qcow2_chain **chain, int fd, const char *path, struct qcow2_blk *blk,
 		     const struct qcow2_layout *layout, const struct qcow2_trust *trust,

@@ -30,7 +30,7 @@ static int write_table(struct qcow2_tables *tables, struct qcow2_table *table)
 	return 0;
 }
 
-static int write_tables(struct qcow2_tables *tables, bool fresh)
+static int write_tables(struct qcow2_tables *tables)
 {
 	__u32 i;
 	int ret;
@@ -38,7 +38,7 @@ static int write_tables(struct qcow2_tables *tables, bool fresh)
 	for (i = 0; i < tables->memory.nr; i++) {
 		struct qcow2_table *table = &tables->tables[i];
 
-		if (table->l1 == NO_L1 || table->fresh != fresh)
+		if (table->l1 == NO_L1)
 			continue;
 		ret = write_table(tables, table);
 		if (ret)
@@ -121,15 +121,14 @@ static int write_all(struct qcow2_tables *tables)
 
 	if (!ret && !(tables->layout->incompatible & QCOW2_INCOMPAT_DIRTY))
 		ret = qcow2_refs_write(tables->refs);
-	if (!ret)
-		ret = write_tables(tables, true);
 	if (!ret && tables->data)
 		ret = flush(tables, tables->data);
 	if (!ret)
 		ret = flush(tables, tables->blk);
 	if (ret || !tables->mapped)
 		return ret;
-	ret = write_tables(tables, false);
+	/* fresh ones, too: an L1 table whose write has failed may name them by now */
+	ret = write_tables(tables);
 	if (!ret)
 		ret = write_l1(tables);
 	if (!ret)

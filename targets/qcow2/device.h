@@ -57,6 +57,13 @@ static inline struct qcow2_device *qcow2_device_of(const struct ublk_bpf_dev *de
 	return ublk_bpf_dev_priv(dev);
 }
 
+/* Zeroes have to be written, as data: see qcow2_image_zero(). */
+static inline bool qcow2_zeroes_are_data(const struct qcow2_device *device)
+{
+	return (device->layout.version == 2 && device->chain) ||
+	       device->layout.autoclear & QCOW2_AUTOCLEAR_RAW_DATA;
+}
+
 /* open.c: callbacks of the target */
 int qcow2_init(struct ublk_bpf_dev *dev, const struct ublk_bpf_args *args);
 int qcow2_prepare(struct ublk_bpf_dev *dev);

@@ -117,7 +117,12 @@ static void file_discard(struct qcow2_blk *blk, __u64 pos, __u64 bytes)
 
 static int file_flush(struct qcow2_blk *blk)
 {
-	return fdatasync(file_of(blk)->fd) ? -errno : 0;
+	const struct qcow2_file *file = file_of(blk);
+	int ret = fdatasync(file->fd) ? -errno : 0;
+
+	if (ret && file->failed)
+		*file->failed = -ret;
+	return ret;
 }
 
 static __u64 file_size(struct qcow2_blk *blk)

@@ -12,6 +12,7 @@
  * @block:	what positions, sizes and addresses of I/O must be a multiple of
  * @is_block:	a block device
  * @bounce:	for I/O that is none
+ * @failed:	where the error of a flush is kept, which the kernel tells once; NULL: nowhere
  *
  * What is written in parts of a block is read before: nobody else may write the rest of such a
  * block. Not locked: the caller's business.
@@ -22,6 +23,7 @@ struct qcow2_file {
 	unsigned int block;
 	bool is_block;
 	__u8 *bounce;
+	__u64 *failed;
 };
 
 /* The descriptor stays the caller's. Return: 0 or -ENOMEM. */

@@ -6,6 +6,7 @@
 #include <sys/random.h>
 #include "guard.h"
 #include "header.h"
+#include "tables.h"
 
 #define WHAT_BITS	4
 #define FEWEST_BITS	6
@@ -92,6 +93,7 @@ int qcow2_guard_open(struct qcow2_guard *guard, struct qcow2_blk *blk,
 		.slots	= calloc(1ULL << FEWEST_BITS, sizeof(*guard->slots)),
 		.end	= size / cluster + !!(size % cluster),
 	};
+	guard->opened = guard->end;
 	if (!guard->slots)
 		return -ENOMEM;
 	if (getrandom(&guard->seed, sizeof(guard->seed), 0) < 0)
@@ -227,6 +229,44 @@ int qcow2_guard_take(struct qcow2_guard *guard, __u64 cluster, __u64 nr)
 	}
 	if (guard->end < cluster)
 		guard->end = cluster;
+	return 0;
+}
+
+/* Does an L2 entry that can be true name a cluster of those from @first to @last? */
+static bool names_one_of(const struct qcow2_layout *layout, __u64 entry, __u64 first, __u64 last)
+{
+	__u64 from = (entry & QCOW2_OFFSET) >> layout->cluster_bits, to = from;
+	struct qcow2_cluster cluster;
+
+	if (entry & QCOW2_COMPRESSED) {
+		qcow2_parse_entry(layout, entry, 0, 0, &cluster);
+		from = cluster.offset >> layout->cluster_bits;
+		to = (cluster.offset + cluster.bytes - 1) >> layout->cluster_bits;
+	}
+	return from <= last && first <= to;
+}
+
+int qcow2_guard_check_unnamed(struct qcow2_guard *guard, __u64 cluster, __u64 nr)
+{
+	const struct qcow2_memory *memory = guard->memory;
+	const struct qcow2_layout *layout = guard->layout;
+	__u32 entries = qcow2_l2_entries(layout), i, j;
+	const __u8 *at;
+	__u64 entry;
+
+	if (!memory || cluster >= guard->opened || qcow2_has_data_file(layout))
+		return 0;
+	for (i = 0; i < memory->nr; i++) {
+		if (!memory->owners[i].l1)
+			continue;
+		at = memory->bytes + ((size_t)i << layout->cluster_bits);
+		for (j = 0; j < entries; j++, at += 1U << layout->entry_bits) {
+			entry = qcow2_get64(at);
+			if (names_one_of(layout, entry, cluster, cluster + nr - 1))
+				return is_corrupt(guard, "entry %u of its L2 table %u, 0x%llx, names what its refcounts say is free"
+						  WAY_OUT, j, memory->owners[i].l1 - 1, entry);
+		}
+	}
 	return 0;
 }
 

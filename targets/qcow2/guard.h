@@ -29,6 +29,8 @@ enum qcow2_metadata {
 	QCOW2_META_BITMAP_TABLE,
 };
 
+struct qcow2_memory;
+
 /**
  * struct qcow2_guard - the metadata of an image, and whether it is corrupt
  * @blk:	the image
@@ -39,6 +41,8 @@ enum qcow2_metadata {
  * @nr:		slots that are not empty
  * @seed:	of the hash, so that no image can be made for it
  * @end:	no cluster from here on is in the file, or was allocated
+ * @opened:	what that was at first: what is behind it is named by what we have done only
+ * @memory:	the L2 tables in memory; NULL: there are none yet
  * @corrupt:	what was found to be wrong; empty: nothing
  */
 struct qcow2_guard {
@@ -50,6 +54,8 @@ struct qcow2_guard {
 	__u64 nr;
 	__u64 seed;
 	__u64 end;
+	__u64 opened;
+	const struct qcow2_memory *memory;
 	struct qcow2_why corrupt;
 };
 
@@ -100,6 +106,12 @@ enum qcow2_metadata qcow2_guard_find(const struct qcow2_guard *guard, __u64 clus
  * one is metadata: the image is corrupt.
  */
 int qcow2_guard_take(struct qcow2_guard *guard, __u64 cluster, __u64 nr);
+
+/*
+ * Those become metadata: no L2 table in memory may name one, which were looked through before.
+ * Return: 0, -EIO one does: the image is corrupt.
+ */
+int qcow2_guard_check_unnamed(struct qcow2_guard *guard, __u64 cluster, __u64 nr);
 
 /*
  * Can all entries of L2 table @l1 be true? @bytes: the table as it lies in the file. Return: 0,

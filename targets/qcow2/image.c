@@ -128,6 +128,19 @@ static bool can_be_repaired(const struct qcow2_image *image)
 	       tables * qcow2_cluster_size(&image->layout) <= QCOW2_MAX_REPAIRED_BYTES / 2;
 }
 
+/* It has grown: soon it could not be repaired any more, were it not closed. */
+static bool is_too_large_to_be_dirty(const struct qcow2_image *image)
+{
+	return image->layout.incompatible & QCOW2_INCOMPAT_DIRTY &&
+	       image->guard.end > QCOW2_MAX_REPAIRED / 4 * 3;
+}
+
+static int flush(struct qcow2_image *image)
+{
+	image->tables.failed = image->blk->flush(image->blk);
+	return image->tables.failed;
+}
+
 /* What is written once before anything else is. */
 static int write_beginning(struct qcow2_image *image)
 {
@@ -145,8 +158,24 @@ static int write_beginning(struct qcow2_image *image)
 	if (ret)
 		return ret;
 	image->layout = layout;
-	image->tables.failed = image->blk->flush(image->blk);
-	return image->tables.failed;
+	return flush(image);
+}
+
+/* Write what was changed, also what need not be there after a crash: it is not dirty then. */
+static int finish(struct qcow2_image *image)
+{
+	int ret = qcow2_image_flush(image);
+
+	if (!ret)
+		ret = qcow2_refs_write(&image->refs);
+	if (!ret)
+		ret = flush(image);
+	if (ret || !(image->layout.incompatible & QCOW2_INCOMPAT_DIRTY))
+		return ret;
+	image->layout.incompatible &= ~QCOW2_INCOMPAT_DIRTY;
+	/* what the header says when that fails, nobody knows */
+	image->tables.failed = qcow2_header_write(image->blk, &image->layout);
+	return image->tables.failed ?: flush(image);
 }
 
 int qcow2_image_begin(struct qcow2_image *image)
@@ -155,27 +184,13 @@ int qcow2_image_begin(struct qcow2_image *image)
 
 	if (!ret)
 		ret = qcow2_guard_state(&image->guard);
-	if (ret || image->begun)
+	if (ret)
 		return ret;
+	if (image->begun)
+		return is_too_large_to_be_dirty(image) ? finish(image) : 0;
 	ret = write_beginning(image);
 	image->begun = !ret;
 	return ret;
-}
-
-/* Write what was changed, also what need not be there after a crash. */
-static int finish(struct qcow2_image *image)
-{
-	int ret = qcow2_image_flush(image);
-
-	if (!ret)
-		ret = qcow2_refs_write(&image->refs);
-	if (!ret)
-		ret = image->blk->flush(image->blk);
-	if (ret || !(image->layout.incompatible & QCOW2_INCOMPAT_DIRTY))
-		return ret;
-	image->layout.incompatible &= ~QCOW2_INCOMPAT_DIRTY;
-	ret = qcow2_header_write(image->blk, &image->layout);
-	return ret ?: image->blk->flush(image->blk);
 }
 
 int qcow2_image_close(struct qcow2_image *image)

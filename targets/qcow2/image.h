@@ -68,9 +68,10 @@ int qcow2_image_open(struct qcow2_image *image, struct qcow2_blk *blk, struct qc
 		     const struct qcow2_memory *memory, bool read_only, struct qcow2_why *why);
 
 /*
- * Write what must be in the file before anything is changed: once, and a flush. Writes and
- * zeroing see to it themselves; before a program writes in place, the caller must. Return: 0,
- * -EROFS, -EIO it is corrupt, or as the blk.
+ * Write what must be in the file before anything is changed: once, and a flush. An image that
+ * is dirty, and has grown until it could hardly be repaired, ceases to be. Writes and zeroing
+ * see to it themselves; before a program writes in place, the caller must. Return: 0, -EROFS,
+ * -EIO it is corrupt, or as the blk.
  */
 int qcow2_image_begin(struct qcow2_image *image);
 

@@ -307,10 +307,10 @@ int qcow2_image_write(struct qcow2_image *image, const void *from, __u64 pos, si
 	return 0;
 }
 
-/* Write zeroes, as data. */
+/* Write zeroes, as data: many at once, from where direct I/O can be from. */
 static int write_zeroes(struct qcow2_image *image, __u64 pos, __u64 bytes)
 {
-	static const __u8 zeroes[4096];
+	static const __u8 zeroes[64U << 10] __attribute__((aligned(4096)));
 	int ret = 0;
 
 	while (!ret && bytes) {

@@ -18,6 +18,7 @@
 #define DEFAULT_CACHE	(32U << 20)
 #define MAX_CACHE	(16ULL << 30)
 #define MAX_CLEAR_BYTES	(1U << 30)
+#define MAX_ZERO_BYTES	(16U << 20)	/* where they are written: what comes meanwhile waits */
 
 /* The largest power of two of sectors that is within one L2 table and has few clusters. */
 static unsigned int chunk_sectors(const struct qcow2_layout *layout)
@@ -54,7 +55,8 @@ static int describe(struct ublk_bpf_dev *dev, struct qcow2_device *device)
 	params->types |= UBLK_PARAM_TYPE_DISCARD;
 	params->discard.discard_granularity = cluster;
 	params->discard.max_discard_sectors = MAX_CLEAR_BYTES >> 9;
-	params->discard.max_write_zeroes_sectors = MAX_CLEAR_BYTES >> 9;
+	params->discard.max_write_zeroes_sectors =
+		(qcow2_zeroes_are_data(device) ? MAX_ZERO_BYTES : MAX_CLEAR_BYTES) >> 9;
 	params->discard.max_discard_segments = 1;
 	device->limit = QCOW2_MAX_OFFSET;
 	if (data->is_block)
@@ -220,6 +222,20 @@ int qcow2_init(struct ublk_bpf_dev *dev, const struct ublk_bpf_args *args)
 	return device->names ? describe(dev, device) : fail_why(dev, -EIO, &why);
 }
 
+/* A flush that succeeds after one that has failed, or behind what was lost, would be a lie. */
+static int check_failed(struct qcow2_device *device, struct qcow2_why *why)
+{
+	__u64 *failed = &device->maps.shared->failed;
+
+	if (*failed)
+		return refuse(why, -EIO,
+			      "its last server has lost what was not flushed (%s); delete the device and run qemu-img check",
+			      strerror(*failed));
+	device->file.failed = failed;
+	device->data.failed = failed;
+	return 0;
+}
+
 /* What the image lies over is locked by its server only: while there is none it may change. */
 static int check_below(struct qcow2_device *device, struct qcow2_why *why)
 {
@@ -285,7 +301,7 @@ int qcow2_prepare(struct ublk_bpf_dev *dev)
 	device->given = calloc(ublk_bpf_dev_nr_queues(dev) * device->depth, sizeof(*device->given));
 	if (!device->given)
 		return -ENOMEM;
-	ret = check_kind(device, &why) ?: check_below(device, &why);
+	ret = check_failed(device, &why) ?: check_kind(device, &why) ?: check_below(device, &why);
 	if (!ret)
 		ret = open_image(dev, device, &why);
 	return ret ? fail_why(dev, ret, &why) : 0;
@@ -341,8 +357,10 @@ static int close_image(struct qcow2_device *device, bool stale, struct qcow2_why
 	if (ret && !why->text[0])
 		refuse(why, ret, "not all that was written is in it (%s); delete the device and run qemu-img check",
 		       strerror(-ret));
-	if (ret)
+	if (ret) {
 		device->lost = *why;
+		device->maps.shared->failed = -ret;
+	}
 	return ret;
 }
 

@@ -114,9 +114,7 @@ static int discard(struct qcow2_device *device, __u64 pos, __u64 bytes)
 	__u64 size = qcow2_cluster_size(&device->layout), end = pos + bytes;
 	__u64 from = (pos + size - 1) & ~(size - 1), to = end & ~(size - 1);
 
-	/* it would have to be made of data: see qcow2_image_zero() */
-	if ((device->layout.version == 2 && device->chain) ||
-	    device->layout.autoclear & QCOW2_AUTOCLEAR_RAW_DATA)
+	if (qcow2_zeroes_are_data(device))
 		return 0;
 	if (end == device->layout.size)
 		to = end;

@@ -54,6 +54,7 @@ struct qcow2_geometry {
  *		the next server, not for the program
  * @kind:	what of the image must stay as it is
  * @size:	of the disk, which does not become smaller
+ * @failed:	the error of a flush, or of what else was lost: nobody goes on with it; 0: none
  */
 struct qcow2_shared {
 	__u64 end;
@@ -67,6 +68,7 @@ struct qcow2_shared {
 	__u64 below;
 	__u64 kind;
 	__u64 size;
+	__u64 failed;
 };
 
 /* Of an entry's first word, in the machine's order: see format.h, which no program can include. */

@@ -288,6 +288,8 @@ static int add_block(struct qcow2_refs *refs, __u32 nr)
 	int ret = qcow2_guard_take(refs->guard, cluster, 1);
 
 	if (!ret)
+		ret = qcow2_guard_check_unnamed(refs->guard, cluster, 1);
+	if (!ret)
 		ret = qcow2_guard_add(refs->guard, QCOW2_META_REFBLOCK, cluster, 1, &why);
 	if (ret)
 		return ret;
@@ -350,6 +352,8 @@ static int take_place(struct qcow2_refs *refs, __u64 first, __u32 nr_blocks, __u
 	int ret = qcow2_guard_take(refs->guard, first, nr_blocks + clusters);
 
 	if (!ret)
+		ret = qcow2_guard_check_unnamed(refs->guard, first, nr_blocks + clusters);
+	if (!ret)
 		ret = qcow2_guard_add(refs->guard, QCOW2_META_REFBLOCK, first, nr_blocks, &why);
 	if (!ret)
 		ret = qcow2_guard_add(refs->guard, QCOW2_META_REFTABLE, first + nr_blocks, clusters,
@@ -363,11 +367,13 @@ static int grow_table(struct qcow2_refs *refs, __u64 cluster)
 	struct qcow2_extent old = refs->layout->reftable;
 	__u64 entries = qcow2_refblock_entries(refs->layout), clusters, bytes, *table;
 	__u64 first = refs->entries * entries, needed = block_of(refs, cluster) + 1, nr_new;
+	__u64 most = QCOW2_MAX_REFTABLE_BYTES / sizeof(__u64);
 	__u32 i;
 	int ret;
 
-	/* half as large again, so that this is seldom */
-	needed += needed / 2;
+	/* half as large again, so that this is seldom; or as large as a table can be */
+	if (needed < most)
+		needed = needed + needed / 2 < most ? needed + needed / 2 : most;
 	for (nr_new = 1;; nr_new++) {
 		__u64 total = needed > refs->entries + nr_new ? needed : refs->entries + nr_new;
 

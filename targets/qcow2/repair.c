@@ -326,15 +326,27 @@ static bool has_references(const struct repair *repair, __u64 nr)
 	return false;
 }
 
+/* Are there tables in memory that another one has left, and the file knows nothing of? */
+static bool has_tables_left(const struct repair *repair)
+{
+	const struct qcow2_memory *memory = &repair->image->tables.memory;
+	__u32 i;
+
+	for (i = 0; i < memory->nr; i++)
+		if (memory->owners[i].l1)
+			return true;
+	return false;
+}
+
 /*
  * Find a place for each block that there has to be and is not, which has to be counted itself:
- * the first clusters that nothing refers to.
+ * the first clusters that nothing refers to, or the end of the file where tables in memory may.
  */
 static int plan_blocks(struct repair *repair)
 {
 	const struct qcow2_refs *refs = &repair->image->refs;
 	__u32 entries = qcow2_refblock_entries(layout_of(repair)), i;
-	__u64 place = 1, nr;
+	__u64 place = has_tables_left(repair) ? repair->nr : 1, nr;
 	bool again;
 
 	do {

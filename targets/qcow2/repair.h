@@ -16,7 +16,8 @@
 
 /**
  * qcow2_repair() - correct the refcounts of an image, and what its tables say of them
- * @image:	whose metadata was read; none of its L2 tables is in memory, and it is dirty
+ * @image:	whose metadata was read, and it is dirty; L2 tables that are in memory are to be
+ *		adopted, and what they name is not written
  * @snapshots:	in it
  * @why:	what is wrong with it beside that
  *

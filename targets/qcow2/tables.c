@@ -71,6 +71,7 @@ int qcow2_tables_open(struct qcow2_tables *tables, struct qcow2_blk *blk, struct
 		if (!tables->tables[i].dirty)
 			goto close;
 	}
+	guard->memory = &tables->memory;
 	ret = qcow2_guard_add_extent(guard, QCOW2_META_L1, &layout->l1, why);
 	if (!ret && nr)
 		ret = blk->read(blk, tables->l1, layout->l1.offset, layout->l1.bytes);

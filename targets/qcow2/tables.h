@@ -3,9 +3,10 @@
  * The L1 table of an image and some of its L2 tables, in memory that a program may read
  * while they change, and the order in which what has changed is written:
  *
- *	1. counts of what is referenced anew, new L2 tables, and (by whoever maps it, before
- *	   it does) the data of new clusters;		flush, the data file too
- *	2. L2 tables in place, the L1 table;		flush
+ *	1. counts of what is referenced anew, and (by whoever maps it, before it does) the
+ *	   data of new clusters, and new L2 tables as they are at first: empty, or as the one
+ *	   whose place they take;			flush, the data file too
+ *	2. what has changed of L2 tables, the L1 table;	flush
  *	3. what is not referenced any more may be used again, and its counts are written
  *	   with the next 1.
  *
@@ -82,7 +83,7 @@ void qcow2_memory_free(struct qcow2_memory *memory);
  * struct qcow2_table - an L2 table in memory
  * @nr:		its number in there
  * @l1:		its L1 entry; ~0: there is none
- * @fresh:	the L1 table in the file does not name it yet
+ * @fresh:	the L1 table in the file may not name it yet
  * @stuck:	its users were waited for in vain
  * @used:	when, by struct qcow2_tables.clock
  * @dirty:	sectors that have changed, a bit each

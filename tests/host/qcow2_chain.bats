@@ -44,7 +44,7 @@ refused() {
 	local table
 	truncate -s $size image0
 	over image1 image0 raw
-	for i in 2 3 4 5 6 7; do
+	for i in {2..12}; do
 		over image$i image$((i - 1)) qcow2
 		# an L1 table of 32 MiB, behind all else
 		table=1048576
@@ -52,11 +52,24 @@ refused() {
 		poke image$i 36 00400000
 		poke image$i 40 "$(printf %016x "$table")"
 	done
-	over image image6 qcow2
+	over image image11 qcow2
 	qcow2 image model 100
 	qemu-img compare -f qcow2 -F raw image model
-	over image image7 qcow2
-	refused "backing file 'image7': what it and those below it have for metadata takes more than 256 MiB of memory; qemu-img rebase makes them fewer"
+	over image image12 qcow2
+	refused "backing file 'image12': to read it and those below it takes more than 512 MiB of memory; qemu-img rebase makes them fewer"
+}
+
+# Four tables and three clusters of 2 MiB each.
+@test "large_clusters_of_all_files_have_a_bound" {
+	over image0 model raw
+	for i in {1..37}; do
+		qemu-img create -q -u -f qcow2 -o cluster_size=2M -b image$((i - 1)) -F qcow2 image$i $size
+	done
+	over image image36 qcow2
+	cp model now
+	qcow2 image now 100
+	over image image37 qcow2
+	refused "backing file 'image37': to read it and those below it takes more than 512 MiB of memory; qemu-img rebase makes them fewer"
 }
 
 # The names of all are as long: an image is made of another by a word.

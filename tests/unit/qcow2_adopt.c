@@ -343,6 +343,32 @@ static void tables_leave_memory_all_or_none(void **state)
 	end();
 }
 
+/* A flush that fails is known to the next server; of a pipe each does. */
+static void failed_flush_is_not_forgotten(void **state)
+{
+	__u64 failed = 0;
+	int pipes[2];
+
+	fds[0] = memfd_create("image", 0);
+	assert_int_equal(pipe(pipes), 0);
+	assert_int_equal(qcow2_file_init(&image_file, fds[0], 512, false), 0);
+	assert_int_equal(qcow2_file_init(&data, pipes[1], 512, false), 0);
+	assert_int_equal(data.blk.flush(&data.blk), -EINVAL);
+	image_file.failed = &failed;
+	data.failed = &failed;
+	assert_int_equal(image_file.blk.flush(&image_file.blk), 0);
+	assert_int_equal(failed, 0);
+	assert_int_equal(data.blk.flush(&data.blk), -EINVAL);
+	assert_int_equal(failed, EINVAL);
+	assert_int_equal(image_file.blk.flush(&image_file.blk), 0);
+	assert_int_equal(failed, EINVAL);
+	qcow2_file_free(&image_file);
+	qcow2_file_free(&data);
+	close(fds[0]);
+	close(pipes[0]);
+	close(pipes[1]);
+}
+
 static int map_left(void **state)
 {
 	left = mmap(NULL, sizeof(*left), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -356,6 +382,7 @@ int main(void)
 		cmocka_unit_test(change_that_was_under_way_is_made),
 		cmocka_unit_test(table_that_was_mended_stays),
 		cmocka_unit_test(tables_leave_memory_all_or_none),
+		cmocka_unit_test(failed_flush_is_not_forgotten),
 	};
 
 	return cmocka_run_group_tests(tests, map_left, NULL);

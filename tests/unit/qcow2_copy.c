@@ -137,12 +137,40 @@ static void cluster_of_a_snapshot_is_copied_in_part(void **state)
 	end();
 }
 
+static unsigned int writes_of_data;
+
+/* Of a file that takes whole pages only, as they are. */
+static int write_pages(struct qcow2_blk *blk, const void *from, __u64 pos, size_t nr)
+{
+	assert_int_equal(((uintptr_t)from | pos | nr) % 4096, 0);
+	writes_of_data++;
+	return file_write(blk, from, pos, nr);
+}
+
+/* Where zeroes are data, they are written at once as far as a cluster goes, and not copied. */
+static void zeroes_are_written_in_large_pieces(void **state)
+{
+	make(&(struct shape){ 3, 16, 4, .data_file = true, .raw = true });
+	snapshot = 0;
+	open_image();
+	fill(wanted, DISK, 1);
+	assert_int_equal(qcow2_image_write(&image, wanted, 0, DISK), 0);
+	data_file.blk.write = write_pages;
+	assert_int_equal(qcow2_image_zero(&image, 4096, DISK - 4096, false), 0);
+	assert_int_equal(writes_of_data, DISK >> 16);
+	memset(wanted + 4096, 0, DISK - 4096);
+	assert_int_equal(qcow2_image_read(&image, is, 0, DISK), 0);
+	assert_memory_equal(is, wanted, DISK);
+	end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_written_is_not_read_before),
 		cmocka_unit_test(subclusters_are_copied_alone),
 		cmocka_unit_test(cluster_of_a_snapshot_is_copied_in_part),
+		cmocka_unit_test(zeroes_are_written_in_large_pieces),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -384,6 +384,70 @@ static void blocks_are_not_made_in_metadata(void **state)
 	free_files();
 }
 
+/* It is corrupt, since entry @nr of its first table is @entry, and nothing else was written. */
+static void named(struct file *before, unsigned int nr, __u64 entry)
+{
+	char what[100];
+
+	snprintf(what, sizeof(what), "entry %u of its L2 table 0, 0x%llx, names what its refcounts say is free; ",
+		 nr, entry);
+	if (!qcow2_image_corrupt(&image) || !strstr(qcow2_image_corrupt(&image), what))
+		fail_msg("'%s' is not in '%s'", what, qcow2_image_corrupt(&image));
+	forget_image();
+	file.bytes[QCOW2_HEADER_INCOMPATIBLE + 7] = 0;
+	assert_int_equal(file.size, before->size);
+	assert_memory_equal(file.bytes, before->bytes, file.size);
+	file_free(before);
+	free_files();
+}
+
+/* What a table in memory names as data does not become a table, or what counts. */
+static void data_does_not_become_metadata(void **state)
+{
+	static __u8 bytes[SIZE];
+	__u64 cluster, table, entry, far = 2048;	/* the first that the second block counts */
+	struct file before;
+	unsigned int i;
+
+	/* the second cluster of the disk, as it is or compressed, is not counted */
+	for (i = 0; i < 2; i++) {
+		begin(&(struct shape){ 3, 9, 4 });
+		table = qcow2_get64(file.bytes + 3 * 512) & QCOW2_OFFSET;
+		entry = qcow2_get64(file.bytes + table + 8);
+		cluster = (entry & QCOW2_OFFSET) / 512;
+		memset(file.bytes + 2 * 512 + 2 * cluster, 0, 2);
+		if (i)
+			entry = QCOW2_COMPRESSED | cluster * 512;
+		put64(table + 8, entry);
+		file_copy(&before, &file);
+		open_image();
+		assert_int_equal(qcow2_image_read(&image, bytes, 0, 512), 0);
+		assert_int_equal(qcow2_image_write(&image, bytes, DISK / 2, 512), -EIO);
+		named(&before, 1, entry);
+	}
+
+	begin(&plain);
+	file_put(&file, "", (far + 1) * SIZE - 1, 1);
+	put64(entry_at(L2, 7), far * SIZE);
+	file_copy(&before, &file);
+	open_image();
+	assert_int_equal(qcow2_image_read(&image, bytes, 0, sizeof(bytes)), 0);
+	assert_int_equal(qcow2_refs_alloc(&image.refs, 2047, &cluster), -EIO);
+	named(&before, 7, far * SIZE);
+
+	/* where a larger refcount table goes, and blocks before that: 4096 clusters are counted */
+	begin(&(struct shape){ 3, 9, 6 });
+	file_put(&file, "", 4100 * 512 - 1, 1);
+	table = qcow2_get64(file.bytes + 3 * 512) & QCOW2_OFFSET;
+	put64(table + 7 * 8, 4097 * 512);
+	file_copy(&before, &file);
+	open_image();
+	assert_int_equal(qcow2_image_read(&image, bytes, 0, 512), 0);
+	image.refs.next = 4096;
+	assert_int_equal(qcow2_refs_alloc(&image.refs, 1, &cluster), -EIO);
+	named(&before, 7, 4097 * 512);
+}
+
 /* Any bytes in metadata: no crash, no hang, and each answer is one that there can be. */
 static void damage_is_survived(void **state)
 {
@@ -459,6 +523,7 @@ int main(void)
 		cmocka_unit_test(what_is_good_can_be_read),
 		cmocka_unit_test(metadata_is_never_free),
 		cmocka_unit_test(blocks_are_not_made_in_metadata),
+		cmocka_unit_test(data_does_not_become_metadata),
 		cmocka_unit_test(damage_is_survived),
 	};
 

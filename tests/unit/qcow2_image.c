@@ -428,6 +428,48 @@ static void errors_lose_nothing_that_was_flushed(void **state)
 	assert_true(given_up && gone_on);
 }
 
+/* The L1 table gets there, which is said to be an error. */
+static int write_of_l1_fails(struct qcow2_blk *blk, const void *from, __u64 pos, size_t bytes)
+{
+	int ret = file_write(blk, from, pos, bytes);
+
+	return pos == image.layout.l1.offset ? -EIO : ret;
+}
+
+/* So the file names a table that is not known to be named: what that says next is there first. */
+static void table_that_may_be_named_is_written_when_it_is_right(void **state)
+{
+	static const struct shape one = { 3, 9, 4 };
+	struct file before, crashed;
+	__u8 sector[512] = "";
+	unsigned int i;
+	size_t nr;
+
+	file_seeded();
+	begin(&one);
+	assert_int_equal(qcow2_image_begin(&image), 0);
+	file_copy(&before, &file);
+	file.log = &log;
+	file.blk.write = write_of_l1_fails;
+	assert_int_equal(qcow2_image_write(&image, sector, 0, 512), 0);
+	assert_int_equal(qcow2_image_flush(&image), -EIO);
+	file.blk.write = file_write;
+	assert_int_equal(qcow2_image_write(&image, sector, 512, 512), 0);
+	assert_int_equal(qcow2_image_flush(&image), 0);
+	for (nr = 0; nr <= log.nr; nr++) {
+		for (i = 0; i < 50; i++) {
+			file_crash(&crashed, &before, &file, &log, nr, false);
+			check(&crashed, false);
+			file_free(&crashed);
+		}
+	}
+	close_image();
+	check(&file, true);
+	file_free(&before);
+	free_files();
+	file_forget(&log);
+}
+
 /* One read fails: of a table, of refcounts, of what is to be copied. It is told, and all goes on. */
 static void errors_of_reads_lose_nothing(void **state)
 {
@@ -502,6 +544,7 @@ int main(void)
 		cmocka_unit_test(images_are_what_a_disk_would_be),
 		cmocka_unit_test(crash_loses_nothing_that_was_flushed),
 		cmocka_unit_test(errors_lose_nothing_that_was_flushed),
+		cmocka_unit_test(table_that_may_be_named_is_written_when_it_is_right),
 		cmocka_unit_test(errors_of_reads_lose_nothing),
 		cmocka_unit_test(full_device_can_be_flushed),
 	};

@@ -5,6 +5,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include "targets/qcow2/file.h"
 #include "targets/qcow2/refs.h"
 #include "qcow2_file.h"
 
@@ -307,6 +310,37 @@ static void errors_of_the_file_are_told(void **state)
 	assert_true(gone_on && given_up);
 }
 
+/* A table that is near the limit grows up to it, and no further. */
+static void table_grows_as_far_as_one_can(void **state)
+{
+	__u32 entries = QCOW2_MAX_REFTABLE_BYTES / sizeof(__u64) / 4 * 3;
+	struct qcow2_file holes;
+	__u64 cluster;
+	int fd;
+
+	make(9, 6);
+	close_refs();
+	fd = memfd_create("image", 0);
+	assert_int_equal(pwrite(fd, file.bytes, file.size, 0), file.size);
+	assert_int_equal(pwrite(fd, file.bytes + 512, 512, 1 << 20), 512);
+	assert_int_equal(ftruncate(fd, 1 << 24), 0);
+	assert_int_equal(qcow2_file_init(&holes, fd, 512, false), 0);
+	layout.reftable = (struct qcow2_extent){ .offset = 1 << 20, .bytes = entries * sizeof(__u64) };
+	assert_int_equal(qcow2_guard_open(&guard, &holes.blk, &layout, false), 0);
+	assert_int_equal(qcow2_refs_open(&refs, &holes.blk, &layout, &guard, &why), 0);
+	refs.next = (__u64)entries * qcow2_refblock_entries(&layout);	/* all before it is in use */
+	assert_int_equal(qcow2_refs_alloc(&refs, 1, &cluster), 0);
+	assert_true(cluster >= (__u64)entries * qcow2_refblock_entries(&layout));
+	assert_int_equal(count_of(cluster), 1);
+	assert_int_equal(layout.reftable.bytes, QCOW2_MAX_REFTABLE_BYTES);
+	refs.next = (__u64)refs.entries * qcow2_refblock_entries(&layout);
+	assert_int_equal(qcow2_refs_alloc(&refs, 1, &cluster), -ENOSPC);
+	close_refs();
+	qcow2_file_free(&holes);
+	close(fd);
+	file_free(&file);
+}
+
 /* The header's cluster is nobody's, whatever the counts say. */
 static void first_cluster_is_the_headers(void **state)
 {
@@ -333,6 +367,7 @@ int main(void)
 		cmocka_unit_test(counts_are_those_of_a_list),
 		cmocka_unit_test(crash_leaves_what_was_flushed),
 		cmocka_unit_test(errors_of_the_file_are_told),
+		cmocka_unit_test(table_grows_as_far_as_one_can),
 		cmocka_unit_test(first_cluster_is_the_headers),
 	};
 

@@ -257,6 +257,37 @@ static void blocks_are_counted_themselves(void **state)
 	free_files();
 }
 
+/* Nor is one made where a table names data that only is in the memory of who has died. */
+static void blocks_spare_what_memory_names(void **state)
+{
+	static __u8 ours[512] = "ours";
+	struct qcow2_layout layout;
+	struct qcow2_cluster cluster;
+	__u64 bitmap;
+
+	begin_full();
+	put_uncounted(130);
+	put64(QCOW2_HEADER_INCOMPATIBLE, 0);
+	put64(80, QCOW2_COMPAT_LAZY_REFCOUNTS);
+	open_image();
+	assert_int_equal(qcow2_image_write(&image, ours, 61 * 512, sizeof(ours)), 0);
+	qcow2_parse_entry(&image.layout, qcow2_table_entry(&image.tables, &image.tables.tables[0], 61,
+							   &bitmap), 0, 0, &cluster);
+	assert_int_equal(cluster.offset, 65 * 512);
+	qcow2_image_drop(&image);
+
+	parse(&layout);
+	assert_true(layout.incompatible & QCOW2_INCOMPAT_DIRTY);
+	assert_int_equal(qcow2_image_open(&image, &file.blk, NULL, NULL, &layout, &memory, false, &why), 0);
+	assert_int_equal(image.refs.table[2], 131 * 512);
+	memcpy(disk + 61 * 512, ours, sizeof(ours));
+	assert_int_equal(qcow2_image_read(&image, now, 0, DISK), 0);
+	assert_memory_equal(disk, now, DISK);
+	close_image();
+	check(&file, true);
+	free_files();
+}
+
 /* A block at the end of the file is there before the table says so. */
 static void blocks_are_there_when_they_are_named(void **state)
 {
@@ -474,18 +505,62 @@ static void image_that_is_too_large_is_not_lazy(void **state)
 	}
 }
 
+/* One that becomes too large has its counts in the file by then, and is as any from then on. */
+static void lazy_image_that_grows_ceases_to_be(void **state)
+{
+	static const struct shape lazy = { 3, 12, 4, .lazy = true };
+	unsigned int i, clean = 0;
+	struct file before, after;
+	size_t nr;
+
+	file_seeded();
+	begin(&lazy, false);
+	open_image();
+	assert_int_equal(qcow2_image_write(&image, disk, 0, DISK), 0);
+	assert_int_equal(qcow2_image_flush(&image), 0);
+	assert_int_equal(qcow2_get64(file.bytes + QCOW2_HEADER_INCOMPATIBLE), QCOW2_INCOMPAT_DIRTY);
+	file_copy(&before, &file);
+	file.log = &log;
+	assert_int_equal(qcow2_image_zero(&image, 0, DISK / 2, true), 0);
+	assert_int_equal(qcow2_guard_take(&image.guard, QCOW2_MAX_REPAIRED / 4 * 3, 1), 0);
+	for (i = 0; i < 4; i++) {
+		assert_int_equal(qcow2_image_write(&image, disk, i * DISK / 4, DISK / 4), 0);
+		assert_int_equal(qcow2_get64(file.bytes + QCOW2_HEADER_INCOMPATIBLE), 0);
+		assert_int_equal(qcow2_image_zero(&image, i * DISK / 4, DISK / 8, true), 0);
+		assert_int_equal(qcow2_image_flush(&image), 0);
+	}
+	for (nr = 0; nr <= log.nr; nr++) {
+		for (i = 0; i < 20; i++) {
+			file_crash(&after, &before, &file, &log, nr, false);
+			if (!qcow2_get64(after.bytes + QCOW2_HEADER_INCOMPATIBLE)) {
+				check(&after, false);
+				clean++;
+			}
+			file_free(&after);
+		}
+	}
+	assert_true(clean);
+	close_image();
+	check(&file, true);
+	file_forget(&log);
+	file_free(&before);
+	free_files();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(counts_are_corrected),
 		cmocka_unit_test(crash_of_a_repair_can_be_repaired),
 		cmocka_unit_test(blocks_are_counted_themselves),
+		cmocka_unit_test(blocks_spare_what_memory_names),
 		cmocka_unit_test(blocks_are_there_when_they_are_named),
 		cmocka_unit_test(what_is_worse_is_refused),
 		cmocka_unit_test(tables_without_end_are_not_read),
 		cmocka_unit_test(place_that_is_anothers_is_refused),
 		cmocka_unit_test(lazy_image_is_dirty_while_it_changes),
 		cmocka_unit_test(image_that_is_too_large_is_not_lazy),
+		cmocka_unit_test(lazy_image_that_grows_ceases_to_be),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -132,12 +132,6 @@ load qcow2_image
 	cmp was is
 }
 
-# Nothing on it can be read, written or flushed.
-flakey() {
-	echo "0 65536 flakey /dev/a 0 0 3600" >"$BATS_TEST_TMPDIR/table"
-	ill_by_table
-}
-
 @test "errors_of_a_data_file" {
 	ill
 	qemu-img create -q -f qcow2 -o data_file=/dev/mapper/ill image 8M

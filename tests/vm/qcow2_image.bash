@@ -180,6 +180,12 @@ ill_by_table() {
 # Cluster $1, of 64 KiB, of what is on it.
 ill_cluster() { ill $(($1 << 16)) $((($1 + 1) << 16)); }
 
+# Nothing on it can be read, written or flushed.
+flakey() {
+	echo "0 65536 flakey /dev/a 0 0 3600" >"$BATS_TEST_TMPDIR/table"
+	ill_by_table
+}
+
 # The image is on /dev/mapper/ill, and device 0 is of that. Its clusters of 64 KiB are the
 # header, the refcount table, a refcount block, the L1 table; then what comes first.
 image_on_ill() {

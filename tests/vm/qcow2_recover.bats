@@ -41,3 +41,19 @@ load qcow2_image
 	clean
 	qemu-io -c "write 0 4k" -f raw data
 }
+
+@test "nobody_goes_on_after_a_flush_that_failed" {
+	ill
+	modprobe dm-flakey
+	qemu-img create -q -f qcow2 -o data_file=/dev/mapper/ill image 8M
+	device --recover wait -b /dev/mapper/ill
+	ok /dev/ublkb0 write 0 64k pattern=1
+	flakey
+	is "$(io /dev/ublkb0 flush 0 0)" EIO
+	ill
+	kill -KILL "$(jq .server_pid /run/ublk-bpf/0.json)"
+	run ublk-bpf recover -n 0
+	is "$status" 1
+	has "$output" "its last server has lost what was not flushed (Input/output error)"
+	clean_but_for_leaks
+}

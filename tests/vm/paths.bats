@@ -131,7 +131,8 @@ recovered() {
 
 @test "server_that_is_sent_away_and_comes_again" {
 	needs QUIESCE
-	device -r 1
+	# what it still has then is done again by the next one
+	device -r 1 -i 1
 	verified
 	fio --name=l --filename=/dev/ublkb0 --direct=1 --ioengine=io_uring --rw=randrw --bs=4k \
 		--iodepth=16 --size=8M --verify=crc32c --verify_fatal=1 --verify_state_save=0 \
@@ -139,7 +140,7 @@ recovered() {
 	load=$!
 	for _ in 1 2 3; do
 		"$kublk" quiesce -n 0
-		recovered -r 1
+		recovered -r 1 -i 1
 	done
 	wait $load || { cat "$BATS_TEST_TMPDIR/load"; false; }
 	verified

@@ -264,16 +264,26 @@ static void ublk_bpf_cut_short(struct ublk_bpf_tag *tag, unsigned int nr)
 }
 
 /*
- * Does the server of @dev serve the backing as well? It cannot end before what is sent
- * from here is under way, and that may wait for a tag of the backing until it has ended.
+ * Does the server of @dev serve the backing, or what the backing's file system is on, as
+ * well? It cannot end before what is sent from here is under way, and that may wait for a
+ * tag of the backing until it has ended. Once it did, for good: one may recover before the
+ * other.
  */
 static bool ublk_bpf_is_own_servers(const struct ublk_bpf_dev *dev,
-				    const struct ublk_bpf_backing *backing)
+				    struct ublk_bpf_backing *backing)
 {
 	const struct ublk_bpf_dev *lower = backing->lower;
+	int mine, its;
 
-	return backing->stock_ublk ||	/* whose that is is not known */
-	       (lower && READ_ONCE(lower->server) == READ_ONCE(dev->server));
+	if (!lower || READ_ONCE(backing->own_servers))
+		return backing->own_servers;
+	mine = READ_ONCE(dev->server);
+	its = READ_ONCE(lower->server);
+	if (likely(mine && its && mine != its))
+		return false;
+	if (mine && its)
+		WRITE_ONCE(backing->own_servers, true);
+	return true;	/* or not known yet */
 }
 
 /* Return: false: no memory. */

@@ -117,8 +117,8 @@ struct ublk_bpf_backing {
 	bool			buffered;	/* not direct I/O */
 	bool			stable;		/* pages must not change under a write */
 	bool			issue_sleeps;	/* its driver may sleep for a request */
-	bool			stock_ublk;	/* a ublk disk that no program can serve */
-	struct ublk_bpf_dev	*lower;		/* of another ublk disk, whose bdev keeps it */
+	bool			own_servers;	/* a ublk disk that the device's server may serve */
+	struct ublk_bpf_dev	*lower;		/* of a ublk disk of ours, which its bdev keeps */
 	struct ublk_bpf_dev	*dev;
 	struct work_struct	free_work;
 };

@@ -259,8 +259,8 @@ static bool ublk_bpf_finish(struct ublk_bpf_tag *tag, struct io_comp_batch *iob)
 
 	/* from here on the tag may serve another I/O */
 	if (again) {
-		/* the server's task does not wait for memory: it is asked again when time has passed */
-		bool later = flags & BIT(UBLK_BPF_IO_F_CUT) && flags & BIT(UBLK_BPF_IO_F_SERVER);
+		/* a task that does not wait for memory is asked again when time has passed */
+		bool later = flags & BIT(UBLK_BPF_IO_F_CUT);
 		struct request_queue *q = rq->q;
 
 		blk_mq_requeue_request(rq, !later);
@@ -368,8 +368,13 @@ static unsigned int ublk_bpf_run_held(struct ublk_bpf_tag *tag, bool gone)
 		if (tag->held_ranges)
 			ublk_bpf_fail_range(tag, -EIO);
 	} else if (redirect) {
-		/* what the hold was to do nobody has done, nor a second leg of it */
-		tag->taken = tag->held_lost ? 0 : min(tag->taken, tag->sent);
+		/* what the hold was to do nobody has done */
+		tag->taken = min(tag->taken, tag->sent);
+		/* nor a second leg of what was: the server does all of it, when that is back */
+		if (tag->held_lost && tag->taken && tag->rerun)
+			ublk_bpf_fail_range(tag, -EIO);
+		else if (tag->held_lost && tag->taken)
+			WRITE_ONCE(tag->done_server, true);
 	}
 	return cut ? 2 : 1;
 }

@@ -4,8 +4,9 @@
 #include "pdu.h"
 
 /*
- * Zeroes at first. For what may be written at the end of an I/O it is made by the run of its
- * callbacks: later the block layer's time-out may change rq_flags at the same time.
+ * Zeroes at first. For what may be written at the end of an I/O it is made when its program is
+ * asked, as a rule just after its start: later the block layer's time-out may change rq_flags at
+ * the same time.
  */
 struct ublk_bpf_pdu *ublk_bpf_make_pdu(const struct ublk_bpf_tag *tag)
 {

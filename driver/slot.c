@@ -82,6 +82,7 @@ static struct ublk_bpf_backing *ublk_bpf_backing_alloc(struct ublk_bpf_dev *dev,
 {
 	struct inode *inode = file_inode(file);
 	struct ublk_bpf_backing *backing;
+	struct block_device *bdev;
 	int err;
 
 	if (!(file->f_mode & FMODE_READ))
@@ -105,9 +106,6 @@ static struct ublk_bpf_backing *ublk_bpf_backing_alloc(struct ublk_bpf_dev *dev,
 		backing->can_discard = bdev_max_discard_sectors(backing->bdev);
 		backing->has_cache = bdev_write_cache(backing->bdev);
 		backing->stable = bdev_stable_writes(backing->bdev);
-		backing->lower = ublk_bpf_queue_dev(bdev_get_queue(backing->bdev));
-		backing->stock_ublk = !backing->lower &&
-				      backing->bdev->bd_disk->fops->owner == THIS_MODULE;
 	} else if (S_ISREG(inode->i_mode)) {
 		int mode = (file->f_flags & O_ACCMODE) | O_NOATIME | O_LARGEFILE |
 			   (backing->buffered ? 0 : O_DIRECT);
@@ -132,7 +130,11 @@ static struct ublk_bpf_backing *ublk_bpf_backing_alloc(struct ublk_bpf_dev *dev,
 		goto free;
 	}
 
-	backing->issue_sleeps = ublk_bpf_issue_sleeps(backing->bdev ?: inode->i_sb->s_bdev);
+	bdev = backing->bdev ?: inode->i_sb->s_bdev;
+	backing->issue_sleeps = ublk_bpf_issue_sleeps(bdev);
+	backing->lower = bdev ? ublk_bpf_queue_dev(bdev_get_queue(bdev)) : NULL;
+	/* whose a stock one is is not known */
+	backing->own_servers = bdev && !backing->lower && bdev->bd_disk->fops->owner == THIS_MODULE;
 	err = percpu_ref_init(&backing->ref, ublk_bpf_backing_release, 0, GFP_KERNEL);
 	if (err)
 		goto put_io_file;

@@ -192,12 +192,20 @@ it_is() {
 	is "$(do_io HOLD_STEP_REDIRECT read 8192 pattern=12)" "ok 8192 redirected=1 held=1 order=11323"
 }
 
-# What was done of it does not count without the leg that went with the hold.
+# What was done of it does not count without the leg that went with the hold; that is back at
+# once, or later.
 @test "redirected_io_whose_second_leg_is_lost_is_the_servers" {
-	device
-	is "$(do_io HOLD_LEG_REDIRECT write 8192 pattern=14)" \
-		"ok 8192 fwd_inline=1 fwd_bytes=4096 redirected=1 held=1 order=11323"
-	holds 8192 HOLD_LEG_REDIRECT a 0 14
+	null_blk c 128 irqmode=2 completion_nsec=10000000
+	for disk in a c; do
+		fresh
+		ublk-bpf add prog -n 0 -o "$progs/hold.bpf.o" --ops hold_ops -f /dev/$disk -f /dev/b
+		udevadm settle
+		is "$(do_io HOLD_LEG_REDIRECT write 8192 pattern=14)" \
+			"ok 8192 fwd_inline=1 fwd_bytes=4096 redirected=1 held=1 order=113"
+		holds 8192 HOLD_LEG_REDIRECT $disk 0 14
+	done
+	fresh
+	no_null_blk c
 }
 
 @test "io_that_a_hold_has_forwarded_and_is_redirected_is_eio" {

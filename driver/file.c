@@ -320,21 +320,28 @@ static long ublk_bpf_file_start(struct ublk_bpf_fwd *fwd, bool nowait)
  */
 bool ublk_bpf_file_submit(struct ublk_bpf_fwd *fwd, bool nowait)
 {
-	/* the range may end in here, and its file with it */
-	const struct cred *cred = get_cred(fwd->range.backing->io_file->f_cred);
-	const struct cred *old_cred = override_creds(cred);
+	/* no file system that reads without waiting asks who reads what was opened */
+	bool as_opener = !nowait || req_op(fwd->tag->rq) != REQ_OP_READ;
 	unsigned int noio = memalloc_noio_save();
 	unsigned int old_flags = current->flags;
+	const struct cred *cred = NULL, *old_cred = NULL;
 	long ret;
 
+	if (as_opener) {
+		/* the range may end in here, and its file with it */
+		cred = get_cred(fwd->range.backing->io_file->f_cred);
+		old_cred = override_creds(cred);
+	}
 	/* who cleans the pages of this device is not to be throttled by those of its file */
 	if (!nowait)
 		current->flags |= PF_LOCAL_THROTTLE;
 	ret = ublk_bpf_file_start(fwd, nowait);
 	current_restore_flags(old_flags, PF_LOCAL_THROTTLE);
 	memalloc_noio_restore(noio);
-	revert_creds(old_cred);
-	put_cred(cred);
+	if (as_opener) {
+		revert_creds(old_cred);
+		put_cred(cred);
+	}
 
 	if (ret == -EIOCBQUEUED) {
 		ublk_bpf_file_put_iocb(fwd);

@@ -44,20 +44,20 @@ def panels: [
 else empty end),
 "",
 ( panels as [$workload, $quantity, $title]
-| ($title | left(46)) + (if $quantity == "us" then "us an I/O" else "k IOPS" end | left(20)) + "us of CPU an I/O",
+| ($title | left(50)) + (if $quantity == "us" then "us an I/O" else "k IOPS" end | left(20)) + "us of CPU an I/O",
 	( $all.figures[] | select(.workload == $workload)
-	| ("  " + .label | left(40))
+	| ("  " + .label | left(44))
 		+ if $quantity == "us" then .us | figure(digits)
 		  else .iops | map_values(. / 1000) | figure(digits) end
 		+ " " + (.cpu_us | figure(digits)) | unpadded ),
 	"" ),
-("ratio, ours / peer" | left(79)) + "median  min-max        CPU   bar",
+("ratio, ours / peer" | left(84)) + "median  min-max        CPU   bar",
 ( $all.ratios[]
-| ("  \(.ours_label) / \(.peer_label): \(.workload_label) \(if .quantity == "us" then "time" else "IOPS" end)" | left(79))
+| ("  \(.ours_label) / \(.peer_label): \(.workload_label) \(if .quantity == "us" then "time" else "IOPS" end)" | left(84))
 	+ (.median | fixed(3) | right(6)) + "  " + (range_of(fixed(3)) | left(13))
 	+ (.cpu.median | fixed(2) | right(5)) + "   " + ("\(.op) \(.bar)" | left(10)) + verdict | unpadded ),
 ( .hits
-| ("  an image: I/Os that its program did by itself, of \(.hits + .misses), in per cent" | left(79))
+| ("  an image: I/Os that its program did by itself, of \(.hits + .misses), in per cent" | left(84))
 	+ (.percent | fixed(3) | right(7)) + (" " * 22) + (">= \(.bar)" | left(10))
 	+ if .met then "met" else "missed by \((.bar - .percent) | fixed(1)) %" end ),
 ""

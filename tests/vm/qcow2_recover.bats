@@ -54,6 +54,6 @@ load qcow2_image
 	kill -KILL "$(jq .server_pid /run/ublk-bpf/0.json)"
 	run ublk-bpf recover -n 0
 	is "$status" 1
-	has "$output" "its last server has lost what was not flushed (Input/output error)"
+	has "$output" "its last server has lost what was not flushed \\(Input/output error\\)"
 	clean_but_for_leaks
 }

@@ -145,7 +145,7 @@ static void busy(struct seen *seen)
 	unsigned long before = task->nivcsw;
 	int i;
 
-	bpf_for(i, 0, 1 << 16)
+	bpf_for(i, 0, 1 << 14)
 		seen->v[1] += i;
 	seen->v[0] += task->nivcsw - before;
 }

@@ -10,7 +10,7 @@ object=behave
 preempted_load() {
 	at BUSY
 	verify_load /dev/ublkb0 "$([ -n "${FULL:-}" ] && echo 120 || echo 20)" --ioengine=psync \
-		--numjobs=4 --cpus_allowed=1 --offset="$at" --size=128k --offset_increment=128k
+		--numjobs=4 --cpus_allowed=1 --offset="$at" --size=32k --offset_increment=32k
 }
 
 # Return: is the load still there, now that another task ran while the program did?

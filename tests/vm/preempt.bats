@@ -9,7 +9,7 @@ object=behave
 # A load that is verified, of tasks that take the only CPU from each other.
 preempted_load() {
 	at BUSY
-	verify_load /dev/ublkb0 "$([ -n "${FULL:-}" ] && echo 120 || echo 20)" --ioengine=psync \
+	verify_load /dev/ublkb0 "$([ -n "${FULL:-}" ] && echo 240 || echo 60)" --ioengine=psync \
 		--numjobs=4 --cpus_allowed=1 --offset="$at" --size=32k --offset_increment=32k
 }
 

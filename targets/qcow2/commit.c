@@ -108,7 +108,7 @@ static void give_back(struct qcow2_tables *tables)
 	tables->nr_losses = left;
 }
 
-static int flush(struct qcow2_tables *tables, struct qcow2_blk *blk)
+int qcow2_tables_flush(struct qcow2_tables *tables, struct qcow2_blk *blk)
 {
 	tables->failed = blk->flush(blk);
 	return tables->failed;
@@ -122,9 +122,9 @@ static int write_all(struct qcow2_tables *tables)
 	if (!ret && !(tables->layout->incompatible & QCOW2_INCOMPAT_DIRTY))
 		ret = qcow2_refs_write(tables->refs);
 	if (!ret && tables->data)
-		ret = flush(tables, tables->data);
+		ret = qcow2_tables_flush(tables, tables->data);
 	if (!ret)
-		ret = flush(tables, tables->blk);
+		ret = qcow2_tables_flush(tables, tables->blk);
 	if (ret || !tables->mapped)
 		return ret;
 	/* fresh ones, too: an L1 table whose write has failed may name them by now */
@@ -132,7 +132,7 @@ static int write_all(struct qcow2_tables *tables)
 	if (!ret)
 		ret = write_l1(tables);
 	if (!ret)
-		ret = flush(tables, tables->blk);
+		ret = qcow2_tables_flush(tables, tables->blk);
 	if (ret)
 		return ret;
 	for (i = 0; i < tables->memory.nr; i++)

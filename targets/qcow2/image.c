@@ -135,12 +135,6 @@ static bool is_too_large_to_be_dirty(const struct qcow2_image *image)
 	       image->guard.end > QCOW2_MAX_REPAIRED / 4 * 3;
 }
 
-static int flush(struct qcow2_image *image)
-{
-	image->tables.failed = image->blk->flush(image->blk);
-	return image->tables.failed;
-}
-
 /* What is written once before anything else is. */
 static int write_beginning(struct qcow2_image *image)
 {
@@ -158,7 +152,7 @@ static int write_beginning(struct qcow2_image *image)
 	if (ret)
 		return ret;
 	image->layout = layout;
-	return flush(image);
+	return qcow2_tables_flush(&image->tables, image->blk);
 }
 
 /* Write what was changed, also what need not be there after a crash: it is not dirty then. */
@@ -169,13 +163,13 @@ static int finish(struct qcow2_image *image)
 	if (!ret)
 		ret = qcow2_refs_write(&image->refs);
 	if (!ret)
-		ret = flush(image);
+		ret = qcow2_tables_flush(&image->tables, image->blk);
 	if (ret || !(image->layout.incompatible & QCOW2_INCOMPAT_DIRTY))
 		return ret;
 	image->layout.incompatible &= ~QCOW2_INCOMPAT_DIRTY;
 	/* what the header says when that fails, nobody knows */
 	image->tables.failed = qcow2_header_write(image->blk, &image->layout);
-	return image->tables.failed ?: flush(image);
+	return image->tables.failed ?: qcow2_tables_flush(&image->tables, image->blk);
 }
 
 int qcow2_image_begin(struct qcow2_image *image)

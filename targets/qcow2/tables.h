@@ -227,4 +227,7 @@ int qcow2_tables_lose(struct qcow2_tables *tables, const struct qcow2_table *tab
  */
 int qcow2_tables_commit(struct qcow2_tables *tables);
 
+/* Flush @blk, the image or its data file. After an error nothing is written any more. Return: that. */
+int qcow2_tables_flush(struct qcow2_tables *tables, struct qcow2_blk *blk);
+
 #endif

@@ -66,7 +66,9 @@ enum behave {
 	AGAIN_WRONG		= 68,
 	AGAIN_PIECES		= 69,	/* and the three behind it: as FORWARD_PIECES, slot 1 */
 	/* forward, some milliseconds later */
-	BUSY			= 73,	/* v[0]: how often another task ran meanwhile */
+	BUSY			= 73,	/* v[0]: how often another task ran meanwhile;
+				 * v[1] only keeps it busy
+				 */
 };
 
 #endif

@@ -10,7 +10,7 @@ enum held {
 	HOLD_TIMER		= 16,	/* completed 50 ms later; each flush, too */
 	HOLD_TIMER_ENOSPC	= 17,
 	HOLD_TIMER_HALF		= 18,	/* of what is more than 4096 bytes */
-	HOLD_KEEP		= 19,	/* until somebody comes; v[0]: hold was NULL */
+	HOLD_KEEP		= 19,	/* until somebody comes; v[0]: hold was NULL; v[1]: in the map */
 	HOLD_FINISH		= 20,	/* completes what HOLD_KEEP has, and itself */
 	HOLD_NOW		= 21,	/* held and completed in one call */
 	HOLD_TWICE		= 22,	/* v[0]: was the second hold one? */

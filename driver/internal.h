@@ -340,16 +340,27 @@ static inline void ublk_bpf_get_dev(struct ublk_bpf_dev *dev)
 
 /* io.c */
 void ublk_bpf_put_io(struct ublk_bpf_tag *tag);
-void ublk_bpf_start_batch(struct ublk_bpf_batch *batch, const struct request_queue *q,
-			  unsigned short nr_ios);
-void ublk_bpf_finish_batch(struct ublk_bpf_batch *batch);
-void ublk_bpf_batch_cb(struct blk_plug_cb *cb, bool from_schedule);
-void ublk_bpf_sync_batch(struct ublk_bpf_batch *batch);
-void ublk_bpf_let_go(struct ublk_bpf_batch *batch);
+bool ublk_bpf_finish(struct ublk_bpf_tag *tag, struct io_comp_batch *iob);
 void ublk_bpf_completed(struct ublk_bpf_tag *tag, int res);
 void ublk_bpf_fail_range(struct ublk_bpf_tag *tag, int err);
 void ublk_bpf_misused(struct ublk_bpf_tag *tag, const char *what);
 void ublk_bpf_fail_rq(struct ublk_bpf_dev *dev, struct request *rq, int err, bool server);
+
+/* batch.c */
+void ublk_bpf_start_batch(struct ublk_bpf_batch *batch, const struct request_queue *q,
+			  unsigned short nr_ios);
+void ublk_bpf_finish_batch(struct ublk_bpf_batch *batch);
+void ublk_bpf_batch_cb(struct blk_plug_cb *cb, bool from_schedule);
+void ublk_bpf_let_go(struct ublk_bpf_batch *batch);
+
+/* Its task may have slept: @batch is that's again. Context: the task, may sleep. */
+static inline void ublk_bpf_sync_batch(struct ublk_bpf_batch *batch)
+{
+	if (likely(!batch->slept))
+		return;
+	irq_work_sync(&batch->sleeps);
+	batch->slept = false;
+}
 
 /* wait.c */
 void ublk_bpf_wait_for_server(struct ublk_bpf_tag *tag, struct request *rq);

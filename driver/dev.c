@@ -241,30 +241,39 @@ int ublk_bpf_do_alloc_tag_set(struct blk_mq_tag_set *set, const struct ublksrv_c
 	return 0;
 }
 
-/* See ublk_bpf_stopping(). */
-void ublk_bpf_do_stopping(struct ublk_bpf_dev *dev)
+/* What is held or waits ends: @stops says from now on that nothing else is, or does. */
+static void ublk_bpf_end_all(struct ublk_bpf_dev *dev, bool *stops)
 {
-	WRITE_ONCE(dev->stopping, true);
+	WRITE_ONCE(*stops, true);
 	smp_mb();	/* pairs with ublk_bpf_hold_io() */
 	ublk_bpf_give_back(dev);
 	ublk_bpf_end_wait(dev, -EIO);
 }
 
+/* See ublk_bpf_stopping(). */
+void ublk_bpf_do_stopping(struct ublk_bpf_dev *dev)
+{
+	ublk_bpf_end_all(dev, &dev->stopping);
+}
+
 /*
  * A device that cannot live without its server ends, and nothing is held any more. One
- * that is not there yet does not wait for another: START_DEV may have to come back.
+ * that is not there yet does not wait for another: START_DEV may have to come back. Not
+ * under ub->mutex: by the end of this START_DEV may be over, and the device stop.
  */
 void ublk_bpf_do_server_dies(struct ublk_bpf_dev *dev, struct request_queue *q)
 {
 	bool starting = READ_ONCE(dev->starting);
 
-	if (!dev->recover || starting)
-		ublk_bpf_do_stopping(dev);
+	if (!dev->recover)
+		ublk_bpf_end_all(dev, &dev->stopping);
+	else if (starting)
+		ublk_bpf_end_all(dev, &dev->deserted);
 	if (starting)
 		blk_mq_kick_requeue_list(q);
-	/* START_DEV is over meanwhile; pairs with ublk_bpf_do_started() */
-	if (dev->recover && starting && !READ_ONCE(dev->starting))
-		WRITE_ONCE(dev->stopping, false);
+	/* pairs with ublk_bpf_do_started() */
+	if (starting && !READ_ONCE(dev->starting))
+		WRITE_ONCE(dev->deserted, false);
 }
 
 bool ublk_bpf_do_is_starting(const struct ublk_bpf_queue *q)
@@ -283,8 +292,7 @@ void ublk_bpf_do_started(struct ublk_bpf_dev *dev, struct gendisk *disk, int ser
 	WRITE_ONCE(dev->server, server);
 	ublk_bpf_disable_wbt(disk);
 	WRITE_ONCE(dev->starting, false);
-	if (dev->recover)
-		smp_store_release(&dev->stopping, false);
+	smp_store_release(&dev->deserted, false);
 }
 
 u64 ublk_bpf_do_flags(void)
@@ -428,6 +436,7 @@ void ublk_bpf_do_stack_limits(struct ublk_bpf_dev *dev, struct queue_limits *lim
 		percpu_ref_put(&backing->ref);
 	}
 	WRITE_ONCE(dev->stopping, false);
+	WRITE_ONCE(dev->deserted, false);
 	WRITE_ONCE(dev->starting, true);
 }
 

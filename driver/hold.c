@@ -243,7 +243,7 @@ struct ublk_bpf_hold *ublk_bpf_hold_io(struct ublk_bpf_tag *tag)
 		ublk_bpf_misused(tag, "held an I/O that it cannot hold");
 		return NULL;
 	}
-	if (READ_ONCE(dev->stopping))
+	if (ublk_bpf_is_stopping(dev))
 		return NULL;
 	h = mempool_alloc(ublk_bpf_holds, GFP_NOWAIT);
 	if (!h)
@@ -265,8 +265,8 @@ struct ublk_bpf_hold *ublk_bpf_hold_io(struct ublk_bpf_tag *tag)
 	ublk_bpf_note_held(tag);
 	tag->io.flags |= BIT(UBLK_BPF_IO_F_HELD);
 	smp_store_release(&tag->hold, h);
-	smp_mb();	/* pairs with ublk_bpf_do_stopping(): one of us sees the other */
-	if (unlikely(READ_ONCE(dev->stopping)) && ublk_bpf_cut_hold(tag, tag->rq)) {
+	smp_mb();	/* pairs with ublk_bpf_end_all(): one of us sees the other */
+	if (unlikely(ublk_bpf_is_stopping(dev)) && ublk_bpf_cut_hold(tag, tag->rq)) {
 		tag->io.flags &= ~BIT(UBLK_BPF_IO_F_HELD);
 		tag->hold_end = UBLK_BPF_HOLD_NONE;
 		ublk_bpf_put_hold(h);

@@ -232,7 +232,8 @@ struct ublk_bpf_dev {
 	bool				fail;	/* its program is gone, no fallback */
 	bool				has_release;	/* its program, now or last */
 	bool				has_done;	/* likewise, io_done */
-	bool				stopping;	/* nothing can be held, or wait, any more */
+	bool				stopping;	/* nothing can be held, or wait: ub->mutex */
+	bool				deserted;	/* likewise, in START_DEV: by its server */
 	bool				recover;	/* it lives without a server */
 	bool				wait_alone;	/* what needs one waits, else it fails */
 	bool				starting;	/* START_DEV is not over */
@@ -273,6 +274,12 @@ struct ublk_bpf_dev {
 	unsigned int			nr_queues;
 	struct ublk_bpf_queue		queues[] __counted_by(nr_queues);
 };
+
+/* Nothing can be held, or wait for a server, any more. */
+static inline bool ublk_bpf_is_stopping(const struct ublk_bpf_dev *dev)
+{
+	return READ_ONCE(dev->stopping) || READ_ONCE(dev->deserted);
+}
 
 /* The range whose end io_done is told of, NULL when that is not what runs. */
 static inline struct ublk_bpf_fwd *ublk_bpf_io_fwd(const struct ublk_bpf_io *io)

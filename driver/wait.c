@@ -21,7 +21,7 @@ void ublk_bpf_wait_for_server(struct ublk_bpf_tag *tag, struct request *rq)
 
 	spin_lock(&q->wait_lock);
 	is_back = !READ_ONCE(*q->canceling);
-	if (!is_back && dev->wait_alone && !READ_ONCE(dev->stopping) && q->nr_waiting < most) {
+	if (!is_back && dev->wait_alone && !ublk_bpf_is_stopping(dev) && q->nr_waiting < most) {
 		q->nr_waiting++;
 		tag->rq = rq;
 		WRITE_ONCE(tag->io.flags, BIT(UBLK_BPF_IO_F_OWNED) | BIT(UBLK_BPF_IO_F_AWAY) |

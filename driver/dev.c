@@ -340,6 +340,7 @@ bool ublk_bpf_do_start_recovery(struct ublk_bpf_queue *q)
 	struct ublk_bpf_dev *dev = q->dev;
 
 	WRITE_ONCE(dev->alone, false);
+	WRITE_ONCE(dev->server, 0);	/* not known until END_USER_RECOVERY */
 	spin_lock(&dev->dying_lock);
 	dev->dying = false;
 	spin_unlock(&dev->dying_lock);
@@ -388,6 +389,7 @@ void ublk_bpf_do_stop_dev(struct ublk_bpf_dev *dev)
 	ublk_bpf_detach(dev);
 	cancel_work_sync(&dev->eject_work);
 	ublk_bpf_clear_slots(dev);
+	WRITE_ONCE(dev->server, 0);	/* not known until START_DEV is over */
 }
 
 void ublk_bpf_do_free_dev(struct ublk_bpf_dev *dev)

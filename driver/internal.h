@@ -118,7 +118,7 @@ struct ublk_bpf_backing {
 	bool			stable;		/* pages must not change under a write */
 	bool			issue_sleeps;	/* its driver may sleep for a request */
 	bool			own_servers;	/* a ublk disk that the device's server may serve */
-	struct ublk_bpf_dev	*lower;		/* of a ublk disk of ours, which its bdev keeps */
+	struct ublk_bpf_dev	*lower;		/* of a ublk disk of ours; a reference */
 	struct ublk_bpf_dev	*dev;
 	struct work_struct	free_work;
 };
@@ -239,7 +239,7 @@ struct ublk_bpf_dev {
 	bool				starting;	/* START_DEV is not over */
 	bool				alone;		/* 6.12: nothing is with a server */
 	bool				dying;		/* 6.12: a task of its server; dying_lock */
-	int				server;		/* the process that serves it, now or last */
+	int				server;		/* its process, now or last; 0: not known */
 	spinlock_t			dying_lock;
 	refcount_t			ref;		/* the device's and one each hold */
 	struct work_struct		free_work;

@@ -27,6 +27,8 @@ static void ublk_bpf_backing_free_work(struct work_struct *work)
 	if (backing->io_file != backing->file)
 		__fput_sync(backing->io_file);
 	__fput_sync(backing->file);
+	if (backing->lower)
+		ublk_bpf_put_dev(backing->lower);
 	percpu_ref_exit(&backing->ref);
 	kfree_rcu_mightsleep(backing);
 	/* the device may go at once: no wait queue of its own is touched */
@@ -70,6 +72,27 @@ static bool ublk_bpf_issue_sleeps(struct block_device *bdev)
 	struct request_queue *q = bdev ? bdev_get_queue(bdev) : NULL;
 
 	return !q || !queue_is_mq(q) || q->tag_set->flags & BLK_MQ_F_BLOCKING;
+}
+
+/*
+ * Note whose server it is that @bdev, or what @sb is on, may wait for. Not known are that
+ * of a stock ublk disk, and what a file system is on that does not say so.
+ */
+static void ublk_bpf_note_lower(struct ublk_bpf_backing *backing, struct block_device *bdev,
+				const struct super_block *sb)
+{
+	const struct request_queue *q = bdev ? bdev_get_queue(bdev) : NULL;
+
+	if (!q) {
+		backing->own_servers = sb->s_type->fs_flags & FS_REQUIRES_DEV;
+		return;
+	}
+	backing->lower = ublk_bpf_queue_dev(q);
+	if (backing->lower)
+		ublk_bpf_get_dev(backing->lower);
+	else
+		backing->own_servers = q->mq_ops &&
+				       q->mq_ops->init_hctx == backing->dev->mq_ops.init_hctx;
 }
 
 /*
@@ -132,12 +155,10 @@ static struct ublk_bpf_backing *ublk_bpf_backing_alloc(struct ublk_bpf_dev *dev,
 
 	bdev = backing->bdev ?: inode->i_sb->s_bdev;
 	backing->issue_sleeps = ublk_bpf_issue_sleeps(bdev);
-	backing->lower = bdev ? ublk_bpf_queue_dev(bdev_get_queue(bdev)) : NULL;
-	/* whose a stock one is is not known */
-	backing->own_servers = bdev && !backing->lower && bdev->bd_disk->fops->owner == THIS_MODULE;
 	err = percpu_ref_init(&backing->ref, ublk_bpf_backing_release, 0, GFP_KERNEL);
 	if (err)
 		goto put_io_file;
+	ublk_bpf_note_lower(backing, bdev, inode->i_sb);
 	return backing;
 
 put_io_file:

@@ -8,14 +8,12 @@
  * Sectors that were not written since, or whose last write failed, are not checked.
  */
 #include <linux/bpf.h>
+#include <linux/errno.h>
 #include <linux/types.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include "ublk_bpf.bpf.h"
 
-#define EIO	5
-#define EILSEQ	84
-#define EOPNOTSUPP 95
 #define SECTOR	512
 #define SECTORS	(64 << 11)
 #define DEPTH	4096	/* the most that a queue has; for one queue */
@@ -69,31 +67,30 @@ __noinline __u64 crc(const struct sector *sector)
 
 enum what { FORGET, NOTE, CHECK };
 
-/* Do @what with the sums of what @io carries from @off on. Return: 0 or -errno. */
-static int each_sector(struct ublk_bpf_io *io, __u64 first, __u32 off, __u32 bytes, enum what what)
+/* Do @what with the sums of @bytes that @io carries from @off on. Return: 0 or -errno. */
+static int each_sector(struct ublk_bpf_io *io, __u32 off, __u32 bytes, enum what what)
 {
-	__u32 tag = ublk_bpf_get_io_tag(io), at = 0;
+	const struct ublksrv_io_desc *iod = ublk_bpf_get_iod(io);
+	__u32 tag = ublk_bpf_get_io_tag(io);
 	struct sector *sector = bpf_map_lookup_elem(&sectors, &tag);
-	int i, err;
+	int i, err = 0;
 
-	if (!sector)
+	if (!iod || !sector)
 		return -EIO;
 	bpf_for(i, 0, bytes / SECTOR) {
-		__u32 key = first + (off + at) / SECTOR;
+		__u32 key = iod->start_sector + off / SECTOR + i;
 		__u64 *sum = bpf_map_lookup_elem(&sums, &key);
 
 		if (!sum)
 			return -EIO;
-		err = what == FORGET ? 0 : ublk_bpf_payload_read(io, off + at, sector, SECTOR);
+		if (what != FORGET)
+			err = ublk_bpf_payload_read(io, off + i * SECTOR, sector, SECTOR);
 		if (err)
 			return err;
-		if (what == FORGET)
-			*sum = 0;
-		else if (what == NOTE)
-			*sum = crc(sector);
-		else if (*sum && *sum != crc(sector))
+		if (what == CHECK && *sum && *sum != crc(sector))
 			return -EILSEQ;
-		at += SECTOR;
+		if (what != CHECK)
+			*sum = what == NOTE ? crc(sector) : 0;
 	}
 	return 0;
 }
@@ -101,19 +98,15 @@ static int each_sector(struct ublk_bpf_io *io, __u64 first, __u32 off, __u32 byt
 unsigned long UBLK_BPF_STRUCT_OPS(checksum_queue_io_cmd, struct ublk_bpf_io *io, unsigned int off)
 {
 	const struct ublksrv_io_desc *iod = ublk_bpf_get_iod(io);
+	__u32 op = iod ? iod->op_flags & 0xff : UBLK_IO_OP_FLUSH;
 	int err = 0;
 
 	if (!iod)
 		return ublk_bpf_fail_io(io, -EIO);
-	switch (iod->op_flags & 0xff) {
-	case UBLK_IO_OP_WRITE:
-		/* what there will be is known when it is done */
-		err = each_sector(io, iod->start_sector, 0, iod->nr_sectors * SECTOR, FORGET);
-		break;
-	case UBLK_IO_OP_DISCARD:
-	case UBLK_IO_OP_WRITE_ZEROES:
-		err = -EOPNOTSUPP;	/* zeroes are written instead */
-	}
+	if (op == UBLK_IO_OP_DISCARD || op == UBLK_IO_OP_WRITE_ZEROES)
+		return ublk_bpf_fail_io(io, -EOPNOTSUPP);	/* zeroes are written instead */
+	if (op == UBLK_IO_OP_WRITE)	/* what there will be is known when it is done */
+		err = each_sector(io, 0, iod->nr_sectors * SECTOR, FORGET);
 	if (!err)
 		err = ublk_bpf_forward(io, 0, iod->nr_sectors * SECTOR, 0,
 				       iod->start_sector * SECTOR);
@@ -124,16 +117,11 @@ int UBLK_BPF_STRUCT_OPS(checksum_io_done, struct ublk_bpf_io *io, unsigned int s
 			    unsigned int off, unsigned int bytes, int res)
 {
 	const struct ublksrv_io_desc *iod = ublk_bpf_get_iod(io);
+	__u32 op = iod ? iod->op_flags & 0xff : UBLK_IO_OP_FLUSH;
 
-	if (!iod || res < 0)
+	if (res < 0 || (op != UBLK_IO_OP_READ && op != UBLK_IO_OP_WRITE))
 		return 0;
-	switch (iod->op_flags & 0xff) {
-	case UBLK_IO_OP_WRITE:
-		return each_sector(io, iod->start_sector, off, bytes, NOTE);
-	case UBLK_IO_OP_READ:
-		return each_sector(io, iod->start_sector, off, bytes, CHECK);
-	}
-	return 0;
+	return each_sector(io, off, bytes, op == UBLK_IO_OP_WRITE ? NOTE : CHECK);
 }
 
 char _license[] SEC("license") = "GPL";

@@ -124,6 +124,7 @@ static struct ublk_bpf_backing *ublk_bpf_backing_alloc(struct ublk_bpf_dev *dev,
 	err = -EINVAL;
 	if (S_ISBLK(inode->i_mode) && !backing->buffered) {
 		backing->bdev = file_bdev(file);
+		backing->writable &= !bdev_read_only(backing->bdev);
 		backing->block = bdev_logical_block_size(backing->bdev);
 		backing->dma_alignment = bdev_dma_alignment(backing->bdev);
 		backing->can_discard = bdev_max_discard_sectors(backing->bdev);

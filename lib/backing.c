@@ -19,12 +19,23 @@
 #define MAX_LOGICAL_BLOCK	4096U	/* the block layer's: a page */
 #define MAX_PHYSICAL_BLOCK	(1U << 20)
 
-static int explain_open(struct ublk_bpf_dev *dev, int err, bool read_only)
+static int explain_missing(struct ublk_bpf_dev *dev, const char *path)
+{
+	if (!strncmp(path, "/dev/", 5))
+		return ublk_bpf_dev_fail(dev, -ENOENT, "there is no such device; check its name");
+	if (strchr(path, ','))
+		return ublk_bpf_dev_fail(dev, -ENOENT,
+			"there is no such file; check its name (a part is FILE,start=BYTES,length=BYTES)");
+	return ublk_bpf_dev_fail(dev, -ENOENT, "there is no such file; check its name, or make one: %s",
+				 dev->target->options & UBLK_BPF_OPT_WHOLE ?
+				 "qemu-img create -f qcow2 FILE 1G" : "truncate -s 1G FILE");
+}
+
+static int explain_open(struct ublk_bpf_dev *dev, const char *path, int err, bool read_only)
 {
 	switch (err) {
 	case -ENOENT:
-		return ublk_bpf_dev_fail(dev, err,
-			"there is no such file; make one, for example: truncate -s 1G FILE");
+		return explain_missing(dev, path);
 	case -EBUSY:
 		return ublk_bpf_dev_fail(dev, err,
 			"the block device is in use (mounted, mapped or claimed); end that use, or share it read-only with -r");
@@ -68,10 +79,10 @@ int backing_claim(struct ublk_bpf_dev *dev, const char *path, bool read_only,
 	const struct ublk_bpf_backing *same;
 	int flags = O_CLOEXEC | O_NONBLOCK | (read_only ? O_RDONLY : O_RDWR) |
 		    (dev->args->buffered ? 0 : O_DIRECT);
-	int fd, ret;
+	int fd, ret, protected;
 
 	if (stat(path, st))
-		return explain_open(dev, -errno, read_only);
+		return explain_open(dev, path, -errno, read_only);
 	if (S_ISDIR(st->st_mode))
 		return ublk_bpf_dev_fail(dev, -EISDIR,
 			"it is a directory; name a regular file or a block device");
@@ -84,13 +95,18 @@ int backing_claim(struct ublk_bpf_dev *dev, const char *path, bool read_only,
 	same = find_same_file(dev, st);
 	if (same) {	/* claimed and locked already, by us */
 		fd = fcntl(same->fd, F_DUPFD_CLOEXEC, 0);
-		return fd < 0 ? explain_open(dev, -errno, read_only) : fd;
+		return fd < 0 ? explain_open(dev, path, -errno, read_only) : fd;
 	}
 	if (S_ISBLK(st->st_mode) && !read_only)
 		flags |= O_EXCL;
 	fd = open(path, flags);
 	if (fd < 0)
-		return explain_open(dev, -errno, read_only);
+		return explain_open(dev, path, -errno, read_only);
+	/* the kernel opens it all the same, and writes with a warning */
+	if (S_ISBLK(st->st_mode) && !read_only && !ioctl(fd, BLKROGET, &protected) && protected) {
+		ret = explain_open(dev, path, -EROFS, read_only);
+		goto close_fd;
+	}
 
 	/* What was opened is what counts, whatever the name means by now. */
 	if (fstat(fd, st)) {

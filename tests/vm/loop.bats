@@ -564,6 +564,14 @@ refused() {
 	ublk-bpf add loop -n 1 -f /mnt/below/image
 	refused "locked" -f /mnt/below/image
 	null_blk other 16
+	blockdev --setro /dev/other
+	refused "it cannot be written: Read-only file system; add -r" -f /dev/other
+	dev=$(ublk-bpf add loop -n 2 -r -f /dev/other)
+	is "$(blockdev --getro "$dev")" 1
+	ublk-bpf del -n 2
+	blockdev --setrw /dev/other
 	ublk-bpf add loop -n 2 -f /dev/other
 	refused "in use" -f /dev/other
+	refused "no such device" -f /dev/none
+	refused "a part is FILE,start=BYTES" -f /mnt/below/image,bogus=1
 }

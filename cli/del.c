@@ -60,7 +60,7 @@ static error_t del_parse(int key, char *arg, struct argp_state *state)
 static const struct argp_option del_options[] = {
 	{ NULL, 'n', "ID", 0, "delete device number ID", 0 },
 	{ NULL, 'a', NULL, 0, "delete all devices of ublk-bpf", 0 },
-	{ "force", 'F', NULL, 0, "also one that is mounted or held by somebody", 0 },
+	{ "force", 'F', NULL, 0, "also one that is mounted, below another device, or opened exclusively", 0 },
 	{}
 };
 

@@ -122,6 +122,16 @@ static void print_head(void)
 	       "SERVED", "DONE", "INLINE", "WORKER", "REDIRECTED", "FAILED");
 }
 
+/* How much waits is known of a device that can have a program. */
+static void print_no_server(const struct row *row)
+{
+	if (row->has_bpf)
+		printf("     its server died, %llu I/Os wait for another one: ublk-bpf recover -n %u\n",
+		       row->stats.waiting, row->id);
+	else
+		printf("     its server died: ublk-bpf recover -n %u\n", row->id);
+}
+
 static void print_row(const struct row *row)
 {
 	struct json_object *trouble;
@@ -136,8 +146,7 @@ static void print_row(const struct row *row)
 	else
 		printf("%11s %11s %11s %11s %9s\n", "-", "-", "-", "-", "-");
 	if (row->info.state == UBLK_S_DEV_QUIESCED || row->info.state == UBLK_S_DEV_FAIL_IO)
-		printf("     its server died, %llu I/Os wait for another one: ublk-bpf recover -n %u\n",
-		       row->stats.waiting, row->id);
+		print_no_server(row);
 	if (row->stats.eject_reason[0])
 		printf("     its program was ejected: it %s\n", row->stats.eject_reason);
 	if (row->made_of && json_object_object_get_ex(row->made_of, "trouble", &trouble))
@@ -174,7 +183,8 @@ static struct json_object *row_json(const struct row *row)
 	add_number(json, "physical_block", 1U << row->params.basic.physical_bs_shift);
 	add_number(json, "queues", row->info.nr_hw_queues);
 	add_number(json, "depth", row->info.queue_depth);
-	json_object_object_add(json, "server_pid", json_object_new_int(row->info.ublksrv_pid));
+	json_object_object_add(json, "server_pid", row->info.ublksrv_pid > 0 ?
+			       json_object_new_int(row->info.ublksrv_pid) : NULL);
 	if (row->made_of && json_object_object_get_ex(row->made_of, "files", &sub))
 		json_object_object_add(json, "files", json_object_get(sub));
 	if (row->made_of && json_object_object_get_ex(row->made_of, "trouble", &sub))

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* ublk-bpf: add, list, recover, reload and delete ublk devices whose I/O a BPF program does. */
 #include <argp.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <bpf/libbpf.h>
@@ -38,12 +39,10 @@ static void usage(FILE *f)
 	fprintf(f, "\n'ublk-bpf COMMAND --help' says more; so does ublk-bpf(8).\n");
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv)
 {
 	unsigned int i;
 
-	argp_err_exit_status = EXIT_USAGE;
-	libbpf_set_print(NULL);		/* what matters of it is in our own sentence */
 	if (argc < 2) {
 		usage(stderr);
 		return EXIT_USAGE;
@@ -68,4 +67,16 @@ int main(int argc, char **argv)
 	}
 	fprintf(stderr, "ublk-bpf: no command '%s'; try 'ublk-bpf --help'\n", argv[1]);
 	return EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+	int status;
+
+	argp_err_exit_status = EXIT_USAGE;
+	libbpf_set_print(NULL);		/* what matters of it is in our own sentence */
+	status = run(argc, argv);
+	if (fflush(stdout) || ferror(stdout))
+		return complain("cannot write to standard output: %s", strerror(errno));
+	return status;
 }

@@ -23,6 +23,7 @@
 #define MAX_PACKET	8192
 #define ASK_SECONDS	5	/* a command that does not come to its question */
 #define ANSWER_SECONDS	60	/* a server that does not answer */
+#define PATIENT_SECONDS	5	/* until we say that it does not yet */
 
 static void socket_address(struct sockaddr_un *address, unsigned int id)
 {
@@ -165,7 +166,6 @@ static int connect_server(unsigned int id)
 		close(fd);
 	if (ret)
 		return ret;
-	set_timeout(fd, ANSWER_SECONDS);
 	return fd;
 }
 
@@ -174,9 +174,16 @@ static int ask(int fd, const char *question, char *answer)
 {
 	ssize_t len;
 
+	set_timeout(fd, PATIENT_SECONDS);
 	if (send(fd, question, strlen(question), MSG_NOSIGNAL) < 0)
 		return -errno;
 	len = recv(fd, answer, MAX_PACKET - 1, 0);
+	if (len < 0 && errno == EAGAIN) {
+		complain("its server has not answered for %u seconds; does it stand still? waiting for %u more",
+			 PATIENT_SECONDS, ANSWER_SECONDS - PATIENT_SECONDS);
+		set_timeout(fd, ANSWER_SECONDS - PATIENT_SECONDS);
+		len = recv(fd, answer, MAX_PACKET - 1, 0);
+	}
 	if (len <= 0)
 		return len ? -errno : -ECONNRESET;
 	answer[len] = '\0';
@@ -252,12 +259,38 @@ static const struct argp reload_argp = {
 	       "file: reload -n 0 qemu-img resize disk.qcow2 +10G",
 };
 
+/* Nobody listens. Return: an exit status. */
+static int complain_of_nobody(const struct reload *reload)
+{
+	struct ublksrv_ctrl_dev_info info;
+	struct ublk_bpf_ctrl *ctrl = open_control();
+	int ret;
+
+	if (!ctrl)
+		return EXIT_FAILURE;
+	ret = ublk_bpf_get_info(ctrl, reload->id, &info);
+	ublk_bpf_ctrl_close(ctrl);
+	if (ret == -ENODEV)
+		return complain("there is no device %d; 'ublk-bpf list' shows all", reload->id);
+	if (ret < 0)
+		return complain("cannot reload device %d: %s", reload->id, strerror(-ret));
+	if (info.state == UBLK_S_DEV_LIVE)
+		return complain("cannot reload device %d: its server is not one of ublk-bpf add",
+				reload->id);
+	if (!(info.flags & UBLK_F_USER_RECOVERY))
+		return complain("cannot reload device %d: its server is gone, and it was not added with --recover; delete it: ublk-bpf del -n %d",
+				reload->id, reload->id);
+	return complain("cannot reload device %d: it has no server; bring one: ublk-bpf recover -n %d",
+			reload->id, reload->id);
+}
+
 /* Say why a server did not answer, or what it answered. Return: an exit status. */
 static int complain_of(const struct reload *reload, int ret, const char *answer)
 {
 	if (ret == -ENOENT || ret == -ECONNREFUSED)
-		return complain("cannot reload device %d: it has no server; bring one: ublk-bpf recover -n %d",
-				reload->id, reload->id);
+		return complain_of_nobody(reload);
+	if (ret == -EACCES)
+		return complain("cannot reload device %d: %s; be root", reload->id, strerror(EACCES));
 	if (ret == -EAGAIN)
 		return complain("cannot reload device %d: its server does not answer; see the system log",
 				reload->id);

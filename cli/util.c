@@ -91,7 +91,7 @@ struct ublk_bpf_ctrl *open_control(void)
 		return ctrl;
 	if (ret == -ENOENT)
 		complain("/dev/ublk-control is missing; load the module: modprobe ublk_drv");
-	else if (ret == -EACCES || ret == -EPERM)
+	else if ((ret == -EACCES || ret == -EPERM) && geteuid())
 		complain("cannot open /dev/ublk-control: %s; be root", strerror(-ret));
 	else
 		complain("cannot open /dev/ublk-control: %s; see 'ublk-bpf check'",

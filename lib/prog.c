@@ -181,6 +181,9 @@ static int explain_load(struct ublk_bpf_dev *dev, struct bpf_object *obj, int er
 	/* Of the log, that is: a long one hides the verifier's own error. */
 	if (err == -ENOSPC)
 		snprintf(reason, sizeof(reason), "why is at the end of a long log");
+	else if (err == -ENOMEM)
+		snprintf(reason, sizeof(reason),
+			 "its maps do not fit into memory, choose a smaller size");
 	else
 		libbpf_strerror(err, reason, sizeof(reason));	/* it has errors of its own */
 	/* Only the program that was refused has anything in its log. */

@@ -46,3 +46,9 @@ usage_error() {
 	usage_error "-n ID and -a exclude each other: one device, or all" del -n 0 -a
 	usage_error "which device? -n ID, or -a for all of ublk-bpf" del
 }
+
+@test "output_that_is_lost_is_an_error" {
+	run bash -c 'build/user/ublk-bpf --help >/dev/full'
+	[ "$status" -eq 1 ]
+	[ "$output" = "ublk-bpf: cannot write to standard output: No space left on device" ]
+}

@@ -175,12 +175,43 @@ resizes_reach() { [ "$(resizes)" -ge "$1" ]; }
 	umount /mnt/base
 }
 
+# That of a device, by its number.
+server() { ublk-bpf list -n "$1" --json | jq '.[0].server_pid'; }
+
+nobody_serves() { [ "$(ublk-bpf list -n "$1" --json | jq -r '.[0].state')" != live ]; }
+
+@test "server_that_stands_still_is_waited_for_and_told" {
+	ublk-bpf add loop -n 0 -f $image
+	truncate -s +1M $image
+	kill -STOP "$(server 0)"
+	ublk-bpf reload -n 0 2>told 3>&- &
+	reload=$!
+	soon grep -q "its server has not answered for 5 seconds; does it stand still?" told
+	kill -CONT "$(server 0)"
+	wait $reload
+	ublk-bpf del -n 0
+}
+
 @test "wrong_reloads_are_told" {
 	run ublk-bpf reload -n 7
 	is "$status" 1
-	has "$output" "cannot reload device 7: it has no server"
+	has "$output" "there is no device 7"
 	run ublk-bpf reload
 	is "$status" 2
+	ublk-bpf add loop -n 7 -f $image
+	kill -KILL "$(server 7)"
+	soon nobody_serves 7
+	run ublk-bpf reload -n 7
+	is "$status" 1
+	has "$output" "cannot reload device 7: its server is gone, and it was not added with --recover"
+	ublk-bpf del -n 7
+	ublk-bpf add loop -n 7 -f $image --recover wait
+	kill -KILL "$(server 7)"
+	soon nobody_serves 7
+	run ublk-bpf reload -n 7
+	is "$status" 1
+	has "$output" "cannot reload device 7: it has no server; bring one: ublk-bpf recover -n 7"
+	ublk-bpf del -n 7
 	run ublk-bpf reload -n 0 -f a -f b
 	is "$status" 2
 	ublk-bpf add null -n 0

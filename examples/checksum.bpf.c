@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * checksum: a filter over one backing of 64 MiB at most. Keeps a CRC of each sector that
- * is written in a map, and fails a read that brings something else with EILSEQ:
+ * checksum: a filter over the first 64 MiB of one backing; what lies behind fails. Keeps
+ * a CRC of each sector that is written in a map, and fails a read that brings something
+ * else with EILSEQ:
  *
  *	ublk-bpf add prog -o checksum.bpf.o -f DISK
  *

@@ -65,8 +65,12 @@ static __always_inline int ublk_bpf_make_range(struct ublk_bpf_tag *tag,
 		goto put;
 	size = backing->bdev ? bdev_nr_bytes(backing->bdev) :
 			       file_inode(backing->file)->i_sb->s_maxbytes;
-	if (pos > size || bytes > size - pos)
+	if (pos > size || bytes > size - pos) {
+		/* a disk that is gone has no size */
+		if (backing->bdev && !size)
+			err = -ENODEV;
 		goto put;
+	}
 
 	*range = (struct ublk_bpf_range){
 		.backing	= backing,

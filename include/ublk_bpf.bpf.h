@@ -89,8 +89,8 @@ extern void ublk_bpf_complete_io(const struct ublk_bpf_io *io, int res) __ksym;
  * Send [off, off + bytes) of the I/O to byte @pos of the backing in @slot,
  * after the callback returned. The I/O ends when all its ranges are back.
  * Return: 0; -EINVAL outside the I/O, unaligned, out of order, past the backing,
- * or completed or held before; -ENOENT empty slot; -EBADF slot not writable; -EOPNOTSUPP operation
- * not supported; -ENOSPC 16 ranges in this call (answer CONTINUE).
+ * or completed or held before; -ENOENT empty slot; -ENODEV its disk is gone; -EBADF slot not
+ * writable; -EOPNOTSUPP operation not supported; -ENOSPC 16 ranges in this call (answer CONTINUE).
  */
 extern int ublk_bpf_forward(struct ublk_bpf_io *io, __u32 off, __u32 bytes, __u32 slot,
 			    __u64 pos) __ksym;

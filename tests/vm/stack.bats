@@ -102,6 +102,15 @@ compared() {
 	ublk-bpf del -n 0
 }
 
+@test "disk_below_that_is_gone_is_enodev" {
+	ublk-bpf add loop -n 0 -f /dev/a
+	ublk-bpf add linear -n 1 -f /dev/ublkb0
+	ublk-bpf del -n 0 --force 2>/dev/null || true	# its number is taken while device 1 has it
+	is "$("$tools/io" /dev/ublkb1 read 0 4096)" ENODEV
+	is "$("$tools/io" /dev/ublkb1 write 4096 4096)" ENODEV
+	ublk-bpf del -n 1
+}
+
 has_open() { readlink "/proc/$1/fd/"* | grep -qx "$2"; }
 
 @test "who_lets_go_of_a_device_soon_is_waited_for" {

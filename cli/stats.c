@@ -298,7 +298,7 @@ int cmd_stats(int argc, char **argv)
 			show(&args, &new, &old);
 		free(old.all);
 		old = new;
-		if (!args.interval || (args.count && round == args.count))
+		if (!args.interval || ferror(stdout) || (args.count && round == args.count))
 			break;
 		round++;
 		sleep(args.interval);

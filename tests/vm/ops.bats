@@ -329,6 +329,11 @@ object=behave
 	has "$(do_io FORWARD_SLOT_2 write 4096)" "^ok 4096 done=1"
 	is "$(noted FORWARD_SLOT_2 0)" -9
 	has "$(do_io FORWARD_SLOT_2 read 4096)" "^ok 4096 fwd_inline=1"
+	blockdev --setro /dev/b		# which the kernel lets somebody open, and write
+	is "$(ctrl set 0 slot=2 fd=9 9<>/dev/b)" ok
+	blockdev --setrw /dev/b
+	has "$(do_io FORWARD_SLOT_2 write 4096)" "^ok 4096 done=1"
+	is "$(noted FORWARD_SLOT_2 0)" -9
 	is "$(ctrl clear 0 slot=2)" ok
 	has "$(do_io FORWARD_SLOT_2 read 4096 nocheck)" "^ok 4096 done=1"
 	is "$(noted FORWARD_SLOT_2 0)" -2

@@ -183,7 +183,8 @@ static struct json_object *row_json(const struct row *row)
 	add_number(json, "physical_block", 1U << row->params.basic.physical_bs_shift);
 	add_number(json, "queues", row->info.nr_hw_queues);
 	add_number(json, "depth", row->info.queue_depth);
-	json_object_object_add(json, "server_pid", row->info.ublksrv_pid > 0 ?
+	/* 6.12 keeps the number of one that is dead */
+	json_object_object_add(json, "server_pid", row->info.state == UBLK_S_DEV_LIVE ?
 			       json_object_new_int(row->info.ublksrv_pid) : NULL);
 	if (row->made_of && json_object_object_get_ex(row->made_of, "files", &sub))
 		json_object_object_add(json, "files", json_object_get(sub));

@@ -264,6 +264,7 @@ static int complain_of_nobody(const struct reload *reload)
 {
 	struct ublksrv_ctrl_dev_info info;
 	struct ublk_bpf_ctrl *ctrl = open_control();
+	struct json_object *state;
 	int ret;
 
 	if (!ctrl)
@@ -274,8 +275,13 @@ static int complain_of_nobody(const struct reload *reload)
 		return complain("there is no device %d; 'ublk-bpf list' shows all", reload->id);
 	if (ret < 0)
 		return complain("cannot reload device %d: %s", reload->id, strerror(-ret));
+	state = state_load(reload->id);
+	json_object_put(state);
+	if (!state)
+		return complain("cannot reload device %d: it was not made by ublk-bpf add",
+				reload->id);
 	if (info.state == UBLK_S_DEV_LIVE)
-		return complain("cannot reload device %d: its server is not one of ublk-bpf add",
+		return complain("cannot reload device %d: its server does not listen; see the system log",
 				reload->id);
 	if (!(info.flags & UBLK_F_USER_RECOVERY))
 		return complain("cannot reload device %d: its server is gone, and it was not added with --recover; delete it: ublk-bpf del -n %d",
@@ -332,12 +338,14 @@ int cmd_reload(int argc, char **argv)
 	int fd, ret, status = 0, failed = 0;
 
 	argp_parse(&reload_argp, argc, argv, ARGP_IN_ORDER, NULL, &reload);
-	if (reload.text) {
+	fd = connect_server(reload.id);
+	if (fd >= 0 && reload.text) {
 		json_object_object_add(question, "file", state_file_json(&reload.file));
+		close(fd);	/* a server does not wait long for its question */
 		if (sync_disk(reload.id))
 			return EXIT_FAILURE;
+		fd = connect_server(reload.id);
 	}
-	fd = connect_server(reload.id);
 	if (fd < 0)
 		return complain_of(&reload, fd, answer);
 	if (reload.command) {

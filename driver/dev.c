@@ -241,19 +241,27 @@ int ublk_bpf_do_alloc_tag_set(struct blk_mq_tag_set *set, const struct ublksrv_c
 	return 0;
 }
 
-/* What is held or waits ends: @stops says from now on that nothing else is, or does. */
-static void ublk_bpf_end_all(struct ublk_bpf_dev *dev, bool *stops)
+/* See ublk_bpf_stopping(). */
+void ublk_bpf_do_stopping(struct ublk_bpf_dev *dev)
 {
-	WRITE_ONCE(*stops, true);
+	WRITE_ONCE(dev->stopping, true);
 	smp_mb();	/* pairs with ublk_bpf_hold_io() */
 	ublk_bpf_give_back(dev);
 	ublk_bpf_end_wait(dev, -EIO);
 }
 
-/* See ublk_bpf_stopping(). */
-void ublk_bpf_do_stopping(struct ublk_bpf_dev *dev)
+/* Its server dies in START_DEV, as far as that is known: as above, until that is over. */
+static void ublk_bpf_desert(struct ublk_bpf_dev *dev)
 {
-	ublk_bpf_end_all(dev, &dev->stopping);
+	WRITE_ONCE(dev->deserted, true);
+	smp_mb();	/* pairs with ublk_bpf_hold_io() */
+	if (READ_ONCE(dev->starting)) {
+		ublk_bpf_give_back(dev);
+		ublk_bpf_end_wait(dev, -EIO);
+	}
+	/* pairs with ublk_bpf_do_started() */
+	if (!READ_ONCE(dev->starting))
+		WRITE_ONCE(dev->deserted, false);
 }
 
 /*
@@ -266,14 +274,11 @@ void ublk_bpf_do_server_dies(struct ublk_bpf_dev *dev, struct request_queue *q)
 	bool starting = READ_ONCE(dev->starting);
 
 	if (!dev->recover)
-		ublk_bpf_end_all(dev, &dev->stopping);
+		ublk_bpf_do_stopping(dev);
 	else if (starting)
-		ublk_bpf_end_all(dev, &dev->deserted);
+		ublk_bpf_desert(dev);
 	if (starting)
 		blk_mq_kick_requeue_list(q);
-	/* pairs with ublk_bpf_do_started() */
-	if (starting && !READ_ONCE(dev->starting))
-		WRITE_ONCE(dev->deserted, false);
 }
 
 bool ublk_bpf_do_is_starting(const struct ublk_bpf_queue *q)

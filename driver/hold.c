@@ -265,7 +265,7 @@ struct ublk_bpf_hold *ublk_bpf_hold_io(struct ublk_bpf_tag *tag)
 	ublk_bpf_note_held(tag);
 	tag->io.flags |= BIT(UBLK_BPF_IO_F_HELD);
 	smp_store_release(&tag->hold, h);
-	smp_mb();	/* pairs with ublk_bpf_end_all(): one of us sees the other */
+	smp_mb();	/* pairs with ublk_bpf_do_stopping(): one of us sees the other */
 	if (unlikely(ublk_bpf_is_stopping(dev)) && ublk_bpf_cut_hold(tag, tag->rq)) {
 		tag->io.flags &= ~BIT(UBLK_BPF_IO_F_HELD);
 		tag->hold_end = UBLK_BPF_HOLD_NONE;

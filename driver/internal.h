@@ -232,8 +232,8 @@ struct ublk_bpf_dev {
 	bool				fail;	/* its program is gone, no fallback */
 	bool				has_release;	/* its program, now or last */
 	bool				has_done;	/* likewise, io_done */
-	bool				stopping;	/* nothing can be held, or wait: ub->mutex */
-	bool				deserted;	/* likewise, in START_DEV: by its server */
+	bool				stopping;	/* nothing can be held, or wait, any more */
+	bool				deserted;	/* likewise, by a server that died in START_DEV */
 	bool				recover;	/* it lives without a server */
 	bool				wait_alone;	/* what needs one waits, else it fails */
 	bool				starting;	/* START_DEV is not over */
@@ -241,7 +241,7 @@ struct ublk_bpf_dev {
 	bool				dying;		/* 6.12: a task of its server; dying_lock */
 	int				server;		/* its process, now or last; 0: not known */
 	spinlock_t			dying_lock;
-	refcount_t			ref;		/* the device's and one each hold */
+	refcount_t			ref;		/* the device's, one each hold and upper backing */
 	struct work_struct		free_work;
 	struct ublk_bpf_counters __percpu *counters;
 	struct bio_set			clones;		/* not shared: its backing may be */

@@ -113,9 +113,9 @@ __bpf_kfunc void ublk_bpf_complete_io(const struct ublk_bpf_io *io, int res)
  * Return: 0; -EINVAL outside of the I/O, out of order, not a multiple of the
  * backing's block, past its end (a file's: what its file system can hold), not in
  * such a callback, completed or held before, or another part than the range that is
- * back; -ENOENT empty slot; -ENODEV the disk in it is gone; -EBADF slot not writable;
- * -EOPNOTSUPP a discard that the backing does not have; -ENOSPC when this call has recorded 16 (answer CONTINUE), or
- * io_done one.
+ * back; -ENOENT empty slot; -ENODEV its disk is gone; -EBADF slot not writable;
+ * -EOPNOTSUPP a discard that the backing does not have; -ENOSPC when this call has
+ * recorded 16 (answer CONTINUE), or io_done one.
  */
 __bpf_kfunc int ublk_bpf_forward(struct ublk_bpf_io *io, u32 off, u32 bytes, u32 slot, u64 pos)
 {

@@ -10,7 +10,6 @@
  */
 #include <linux/bpf.h>
 #include <linux/errno.h>
-#include <linux/types.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include "ublk_bpf.bpf.h"
@@ -79,8 +78,9 @@ static int each_sector(struct ublk_bpf_io *io, __u32 off, __u32 bytes, enum what
 	if (!iod || !sector)
 		return -EIO;
 	bpf_for(i, 0, bytes / SECTOR) {
-		__u32 key = iod->start_sector + off / SECTOR + i;
-		__u64 *sum = bpf_map_lookup_elem(&sums, &key);
+		__u64 nr = iod->start_sector + off / SECTOR + i;
+		__u32 key = nr < SECTORS ? nr : SECTORS;
+		__u64 *sum = bpf_map_lookup_elem(&sums, &key);	/* none for SECTORS */
 
 		if (!sum)
 			return -EIO;

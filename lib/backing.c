@@ -22,7 +22,7 @@
 static int explain_missing(struct ublk_bpf_dev *dev, const char *path)
 {
 	if (!strncmp(path, "/dev/", 5))
-		return ublk_bpf_dev_fail(dev, -ENOENT, "there is no such device; check its name");
+		return ublk_bpf_dev_fail(dev, -ENOENT, "there is no such device or file; check its name");
 	if (strchr(path, ','))
 		return ublk_bpf_dev_fail(dev, -ENOENT,
 			"there is no such file; check its name (a part is FILE,start=BYTES,length=BYTES)");

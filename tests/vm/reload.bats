@@ -184,9 +184,9 @@ nobody_serves() { [ "$(ublk-bpf list -n "$1" --json | jq -r '.[0].state')" != li
 	ublk-bpf add loop -n 0 -f $image
 	truncate -s +1M $image
 	kill -STOP "$(server 0)"
-	ublk-bpf reload -n 0 2>told 3>&- &
+	ublk-bpf reload -n 0 2>"$BATS_TEST_TMPDIR/told" 3>&- &
 	reload=$!
-	soon grep -q "its server has not answered for 5 seconds; does it stand still?" told
+	soon grep -q "its server has not answered for 5 seconds; does it stand still?" "$BATS_TEST_TMPDIR/told"
 	kill -CONT "$(server 0)"
 	wait $reload
 	ublk-bpf del -n 0

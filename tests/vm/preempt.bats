@@ -6,11 +6,13 @@ load common
 load ops
 object=behave
 
-# A load that is verified, of tasks that take the only CPU from each other.
+# A load that is verified, of tasks that take the only CPU from each other. Each reads its
+# eight blocks back when it has written as many: else fio writes until the time is over.
 preempted_load() {
 	at BUSY
 	verify_load /dev/ublkb0 "$([ -n "${FULL:-}" ] && echo 240 || echo 60)" --ioengine=psync \
-		--numjobs=4 --cpus_allowed=1 --offset="$at" --size=32k --offset_increment=32k
+		--numjobs=4 --cpus_allowed=1 --offset="$at" --size=32k --offset_increment=32k \
+		--verify_backlog=8
 }
 
 # Return: is the load still there, now that another task ran while the program did?

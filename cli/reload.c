@@ -164,9 +164,7 @@ static int connect_server(unsigned int id)
 		ret = -errno;
 	if (ret && fd >= 0)
 		close(fd);
-	if (ret)
-		return ret;
-	return fd;
+	return ret ?: fd;
 }
 
 /* Ask the server. Return: 0 with its @answer, or a negative errno. */

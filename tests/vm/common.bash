@@ -157,5 +157,8 @@ load_is_verified() {
 	[ "$(reported '[.jobs[].read.total_ios] | add')" -gt 0 ]
 }
 
+# The process that serves device $1, or 0.
+server() { ublk-bpf list -n "${1:-0}" --json | jq -r '.[0].server_pid'; }
+
 # Number $1 of the map that the programs of tests/progs count in.
 count_of() { "$tools/map" counts "$1"; }

@@ -103,7 +103,6 @@ update() {
 
 # Of device $1, or 0, as the command has it.
 state() { ublk-bpf list -n "${1:-0}" --json | jq -r '.[0] | "\(.state) \(.served)"'; }
-server() { ublk-bpf list -n "${1:-0}" --json | jq -r '.[0].server_pid'; }
 
 # Until the driver is done with the server's end.
 without_server() {

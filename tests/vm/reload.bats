@@ -175,9 +175,6 @@ resizes_reach() { [ "$(resizes)" -ge "$1" ]; }
 	umount /mnt/base
 }
 
-# That of a device, by its number.
-server() { ublk-bpf list -n "$1" --json | jq '.[0].server_pid'; }
-
 nobody_serves() { [ "$(ublk-bpf list -n "$1" --json | jq -r '.[0].state')" != live ]; }
 
 @test "server_that_stands_still_is_waited_for_and_told" {

@@ -105,10 +105,18 @@ nothing_is_left() {
 	done
 }
 
+# Has fio come to catch the word that ends it? Before that it would be lost.
+load_listens() {
+	local caught
+	caught=$(awk '/^SigCgt/ { print $2 }' /proc/$load/status 2>/dev/null) || return 0
+	((0x${caught:-2} & 2))
+}
+
 # The load of device 0 meets what is wrong below, and ends: by itself if it does not know the
 # error, else at a word.
 fails_and_ends() {
 	soon stat_reaches 0 failed 1
+	soon load_listens
 	kill -INT $load 2>/dev/null || true
 	io_ends
 	has "$(io /dev/ublkb0 read 0 4096)" "EIO|ENODEV|ENXIO|EINVAL"

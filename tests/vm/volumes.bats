@@ -304,7 +304,7 @@ limits_of() {
 	has "$output" "0 files are given; name 1 to 16 by -f"
 	run ublk-bpf add linear -f /dev/a,length=512 -f /dev/no_such_disk
 	is "$status" 1
-	has "$output" "there is no such file"
+	has "$output" "there is no such device or file; check its name"
 	run ublk-bpf add ram -s 16T
 	is "$status" 1
 	has "$output" "at most 8T can be had"

@@ -48,7 +48,7 @@ unsigned long BPF_PROG(cut_queue, struct ublk_bpf_io *io, unsigned int off)
 	return REDIRECT;
 }
 
-/* In the server's task: a flush of both is held meanwhile; 64 KiB go to slot 1 in pieces. */
+/* In the server's task: a flush of both is held for a while; 64 KiB go to slot 1 in pieces. */
 SEC("struct_ops/cut_daemon")
 unsigned long BPF_PROG(cut_daemon, struct ublk_bpf_io *io, unsigned int off)
 {
@@ -59,9 +59,9 @@ unsigned long BPF_PROG(cut_daemon, struct ublk_bpf_io *io, unsigned int off)
 		return REDIRECT;
 	if ((iod->op_flags & 0xff) == OP_FLUSH) {
 		count(0);
-		h = ublk_bpf_hold(io);
 		ublk_bpf_forward(io, 0, 0, 0, 0);
 		ublk_bpf_forward(io, 0, 0, 1, 0);
+		h = ublk_bpf_hold(io);
 		if (h)
 			ublk_bpf_hold_release(h);
 		return QUEUED;
@@ -73,10 +73,28 @@ unsigned long BPF_PROG(cut_daemon, struct ublk_bpf_io *io, unsigned int off)
 	return QUEUED;
 }
 
+/* Its being there keeps each range's memory until that is back. */
+SEC("struct_ops/cut_done")
+int BPF_PROG(cut_done, struct ublk_bpf_io *io, unsigned int slot, unsigned int off,
+	     unsigned int bytes, int res)
+{
+	return 0;
+}
+
+/* The proposal's, and ours after it. */
+struct ublk_bpf_ops___done {
+	unsigned int id;
+	unsigned long (*queue_io_cmd)(struct ublk_bpf_io *io, unsigned int off);
+	unsigned long (*queue_io_cmd_daemon)(struct ublk_bpf_io *io, unsigned int off);
+	int (*io_done)(struct ublk_bpf_io *io, unsigned int slot, unsigned int off,
+		       unsigned int bytes, int res);
+};
+
 SEC(".struct_ops.link")
-struct ublk_bpf_ops cut_ops = {
+struct ublk_bpf_ops___done cut_ops = {
 	.queue_io_cmd		= (void *)cut_queue,
 	.queue_io_cmd_daemon	= (void *)cut_daemon,
+	.io_done		= (void *)cut_done,
 };
 
 SEC(".struct_ops.link")

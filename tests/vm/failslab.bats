@@ -224,13 +224,15 @@ verified() {
 	soon stat_reaches 0 fwd_worker 18	# one I/O has one of its own
 	io /dev/ublkb0 flush 0 0 >"$BATS_TEST_TMPDIR/flush" 3>&- &
 	flush=$!
-	sleep 2
-	kill -0 $flush		# its second leg waits
+	soon stat_reaches 0 fwd_worker 19	# its second leg waits
+	kill -0 $flush
 	dmsetup resume stuck
 	wait
 	echo 0 >$failslab/probability
 	is "$(cat "$BATS_TEST_TMPDIR/flush")" "ok 0"
-	is "$(stat_of 0 failed)" 0
+	stat_reaches 0 held 1
+	[ "$(count_of 0)" -ge 2 ]	# asked again, for that leg
+	is "$(stat_of 0 failed) $(stat_of 0 misused)" "0 0"
 	ublk-bpf del -n 0
 	udevadm settle
 	dmsetup remove stuck

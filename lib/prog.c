@@ -67,15 +67,22 @@ static const char *last_lines(const char *text, unsigned int nr)
 	return p;
 }
 
+/* What follows ___ is libbpf's flavour: the author's own declaration of the struct. */
 static bool is_ops(const struct bpf_object *obj, const struct bpf_map *map)
 {
 	const struct btf *btf = bpf_object__btf(obj);
+	size_t length = strlen(OPS_STRUCT);
 	const struct btf_type *t;
+	const char *name;
 
 	if (bpf_map__type(map) != BPF_MAP_TYPE_STRUCT_OPS || !btf)
 		return false;
 	t = btf__type_by_id(btf, bpf_map__btf_value_type_id(map));
-	return t && btf_is_struct(t) && !strcmp(btf__name_by_offset(btf, t->name_off), OPS_STRUCT);
+	if (!t || !btf_is_struct(t))
+		return false;
+	name = btf__name_by_offset(btf, t->name_off);
+	return !strncmp(name, OPS_STRUCT, length) &&
+	       (!name[length] || !strncmp(name + length, "___", 3));
 }
 
 /* The ops table to use; all others of the object are not to be loaded. */

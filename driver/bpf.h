@@ -23,6 +23,7 @@ struct ublk_bpf_queue;
 	S(STACK_LIMITS)		\
 	S(INIT_HCTX)		\
 	S(CTRL_CMD)		\
+	S(MAY_START)		\
 	S(STARTED)		\
 	S(QUEUE_RQ)		\
 	S(BATCH_QUEUE_RQ)	\
@@ -47,6 +48,7 @@ struct ublk_bpf_queue;
 	S(ALIVE)		\
 	S(END_RECOVERY)		\
 	S(STOP_ALONE)		\
+	S(STOP_CANCELS)		\
 	S(STOPPING)		\
 	S(STOP_DEV)		\
 	S(FREE_DEV)
@@ -87,7 +89,8 @@ void ublk_bpf_do_stopping(struct ublk_bpf_dev *dev);
 void ublk_bpf_do_server_dies(struct ublk_bpf_dev *dev, struct request_queue *q);
 bool ublk_bpf_do_alone(const struct ublk_bpf_queue *q);
 void ublk_bpf_do_quiesced(struct ublk_bpf_dev *dev, struct request_queue *q);
-void ublk_bpf_do_cancel_fn(struct ublk_bpf_queue *q);
+void ublk_bpf_do_cancel_cmds(struct ublk_bpf_dev *dev);
+bool ublk_bpf_do_may_start(struct ublk_bpf_dev *dev);
 bool ublk_bpf_do_last_server(const struct ublk_bpf_dev *dev, bool open,
 			     struct work_struct *quiesce_work);
 bool ublk_bpf_do_start_recovery(struct ublk_bpf_queue *q);
@@ -355,13 +358,28 @@ static inline bool ublk_bpf_start_recovery(enum ublk_bpf_site site, struct ublk_
 	return ublk_bpf_do_start_recovery(q);
 }
 
-/* 6.12: a command is about to be cancelled, since its task ends. */
-static inline void ublk_bpf_cancel_fn(enum ublk_bpf_site site, struct ublk_bpf_queue *q)
+/*
+ * 6.12: commands of the server are about to be cancelled, since its task ends or the
+ * device is stopped; not under ub->lock.
+ */
+static inline void ublk_bpf_cancel_cmds(enum ublk_bpf_site site, struct ublk_bpf_dev *dev)
 {
-	if (!q)
+	if (!dev)
 		return;
 	ublk_bpf_hit(site);
-	ublk_bpf_do_cancel_fn(q);
+	ublk_bpf_do_cancel_cmds(dev);
+}
+
+/*
+ * 6.12: START_DEV is about to add the disk, which cancelling sees from here on. Return:
+ * false when it has been, and nobody would answer. Under ub->mutex.
+ */
+static inline bool ublk_bpf_may_start(enum ublk_bpf_site site, struct ublk_bpf_dev *dev)
+{
+	if (!dev)
+		return true;
+	ublk_bpf_hit(site);
+	return ublk_bpf_do_may_start(dev);
 }
 
 /*

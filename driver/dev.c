@@ -352,14 +352,30 @@ bool ublk_bpf_do_start_recovery(struct ublk_bpf_queue *q)
 	return true;
 }
 
-/* Before anybody looks at whether the queue takes I/O: see ublk_bpf_do_alive(). */
-void ublk_bpf_do_cancel_fn(struct ublk_bpf_queue *q)
+/*
+ * Before anybody looks at whether there is a disk, whose queues take I/O: see
+ * ublk_bpf_do_may_start() and ublk_bpf_do_alive().
+ */
+void ublk_bpf_do_cancel_cmds(struct ublk_bpf_dev *dev)
 {
-	struct ublk_bpf_dev *dev = q->dev;
-
 	spin_lock(&dev->dying_lock);
 	dev->dying = true;
 	spin_unlock(&dev->dying_lock);
+}
+
+/*
+ * See ublk_bpf_may_start(). START_DEV comes from any process, at any time: also when the
+ * server has died since it fetched, or when the device has been stopped or deleted. Who
+ * cancels later finds the disk.
+ */
+bool ublk_bpf_do_may_start(struct ublk_bpf_dev *dev)
+{
+	bool dying;
+
+	spin_lock(&dev->dying_lock);
+	dying = dev->dying;
+	spin_unlock(&dev->dying_lock);
+	return !dying;
 }
 
 /*

@@ -405,9 +405,21 @@ symbol UBLK_BPF_SITE_CANCEL_FN, need_schedule;
 @@
  ublk_uring_cmd_cancel_fn(...) {
  	...
-+	ublk_bpf_cancel_fn(UBLK_BPF_SITE_CANCEL_FN, ubq->bpf);
++	ublk_bpf_cancel_cmds(UBLK_BPF_SITE_CANCEL_FN, ub->bpf);
  	need_schedule = ublk_abort_requests(ub, ubq);
  	...
+ }
+
+// Nor is a disk made for a server that is dead, or of a device that is stopped or
+// deleted while START_DEV is on its way: later kernels see to that themselves.
+@stop_cancels@
+symbol UBLK_BPF_SITE_STOP_CANCELS;
+@@
+ ublk_stop_dev(...) {
+ 	... when any
++	ublk_bpf_cancel_cmds(UBLK_BPF_SITE_STOP_CANCELS, ub->bpf);
+ 	mutex_unlock(&ub->mutex);
+ 	ublk_cancel_dev(ub);
  }
 
 // A server that has all I/O of a queue has no command there that its end could
@@ -442,6 +454,19 @@ symbol UBLK_BPF_SITE_STARTED;
  	... when any
  	ret = add_disk(disk);
 +	ublk_bpf_started(UBLK_BPF_SITE_STARTED, ub->bpf, disk, ub->dev_info.ublksrv_pid);
+ 	... when any
+ }
+
+@may_start@
+symbol UBLK_BPF_SITE_MAY_START;
+statement S;
+@@
+ ublk_ctrl_start_dev(...) {
+ 	... when any
+ 	if (wait_for_completion_interruptible(&ub->completion) != 0) S
+ 	... when any
+-	ret = add_disk(disk);
++	ret = ublk_bpf_may_start(UBLK_BPF_SITE_MAY_START, ub->bpf) ? add_disk(disk) : -EBUSY;
  	... when any
  }
 

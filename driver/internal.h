@@ -238,7 +238,7 @@ struct ublk_bpf_dev {
 	bool				wait_alone;	/* what needs one waits, else it fails */
 	bool				starting;	/* START_DEV is not over */
 	bool				alone;		/* 6.12: nothing is with a server */
-	bool				dying;		/* 6.12: a task of its server; dying_lock */
+	bool				dying;		/* 6.12: its server's commands; dying_lock */
 	int				server;		/* its process, now or last; 0: not known */
 	spinlock_t			dying_lock;
 	refcount_t			ref;		/* the device's, one each hold and upper backing */

@@ -4,10 +4,13 @@
  * wait for the server's I/O, and a process does not let go of what it has open while one
  * of its commands waits: a server that were killed then would wait for itself.
  *
- * The process is there before the server has anything that it could share.
+ * The process is there before the server has anything that it could share, and is killed
+ * with it: later kernels wait for commands of a server in START_DEV, and would for ever.
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -18,13 +21,15 @@ struct order {
 	int server_pid;
 };
 
-/* The process: one order, or the server's end. Closes all else that it was born with. */
-static void run(int fd)
+/* The process: one order, or the end of @server. Closes all else that it was born with. */
+static void run(int fd, pid_t server)
 {
 	struct ublk_bpf_ctrl *ctrl;
 	struct order order;
 	int ret;
 
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != server)
+		_exit(1);
 	if (dup2(fd, 0) < 0 || close_range(1, ~0U, 0))
 		_exit(1);
 	if (recv(0, &order, sizeof(order), 0) != sizeof(order))
@@ -38,6 +43,7 @@ static void run(int fd)
 
 int starter_new(struct starter *starter)
 {
+	pid_t server = getpid();
 	int fds[2], err;
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds))
@@ -45,7 +51,7 @@ int starter_new(struct starter *starter)
 	starter->fd = fds[0];
 	starter->pid = fork();
 	if (!starter->pid)
-		run(fds[1]);
+		run(fds[1], server);
 	err = starter->pid < 0 ? -errno : 0;
 	close(fds[1]);
 	return err;

@@ -15,6 +15,7 @@
  *	add		flags=NAME[,NAME] of bpf, zoned, need_get_data, unprivileged,
  *			user_copy, recovery, reissue, fail_io, integrity; prints what flags
  *			it got; the device is to be deleted
+ *	start		pid=, the server's
  *	stop, del, start_recovery
  *
  * Of every command: len=BYTES and queue=N of the header; reserved=N (the last
@@ -65,6 +66,7 @@ static const struct command {
 	{ "size",	UBLK_U_CMD_BPF_SET_SIZE,	sizeof(struct ublk_bpf_size) },
 	{ "unknown",	CMD_UNKNOWN,			sizeof(struct ublk_bpf_detach) },
 	{ "add",	UBLK_U_CMD_ADD_DEV,		sizeof(struct ublksrv_ctrl_dev_info) },
+	{ "start",	UBLK_U_CMD_START_DEV,		0 },
 	{ "stop",	UBLK_U_CMD_STOP_DEV,		0 },
 	{ "start_recovery", UBLK_U_CMD_START_USER_RECOVERY, 0 },
 	{ "del",	UBLK_U_CMD_DEL_DEV,		0 },
@@ -140,6 +142,8 @@ static void set_field(const struct command *cmd, const char *name, char *value)
 		set_addr(value);
 	else if (!strcmp(name, "reserved"))
 		set_reserved(cmd, number);
+	else if (!strcmp(name, "pid"))
+		header.data[0] = number;
 	else if (!strcmp(name, "same"))
 		same_fd = number;
 	else if (cmd->op == UBLK_U_CMD_ADD_DEV && !strcmp(name, "flags"))

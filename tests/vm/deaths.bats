@@ -195,6 +195,67 @@ bpf_objects() {
 	[ -z "${FULL:-}" ] || { [ $early -gt 0 ] && [ $loaded -gt 0 ] && [ $deleting -gt 0 ]; }
 }
 
+is_absent() { [ ! -e "$1" ]; }
+waits_for_starter() { [[ $(<"/proc/$server/syscall") = "45 "* ]]; }	# recvfrom
+
+# Device 0's server has fetched and waits for its process that starts the device, which
+# stands still.
+half_started() {
+	for _ in $(seq 20); do
+		starter=
+		ublk-bpf add null -n 0 --foreground "$@" >"$BATS_TEST_TMPDIR/add" 2>&1 3>&- &
+		server=$!
+		until [ -n "$starter" ] || ! kill -0 "$server"; do
+			read -r _ starter <"/proc/$server/task/$server/children" || true	# the first speaks
+		done
+		kill -STOP "$starter"
+		! soon waits_for_starter || return 0
+		kill -CONT "$starter"		# it had started it already
+		kill -INT "$server"
+		wait "$server" || true
+		nothing_is_left
+	done
+	return 1
+}
+
+# The process goes on, and the device does not start.
+is_not_started() {
+	kill -CONT "$starter"
+	! wait "$server" || return 1
+	has "$(cat "$BATS_TEST_TMPDIR/add")" "does not start the device: Device or resource busy"
+	nothing_is_left
+}
+
+@test "device_that_goes_is_not_started" {
+	local recover
+	for recover in "" "--recover wait"; do
+		# shellcheck disable=SC2086
+		half_started $recover
+		is "$(ctrl stop 0)" ok
+		is_not_started
+
+		# shellcheck disable=SC2086
+		half_started $recover
+		ctrl del 0 >"$BATS_TEST_TMPDIR/del" 3>&- &
+		del=$!
+		soon is_absent /dev/ublkc0
+		is_not_started
+		wait $del
+		is "$(cat "$BATS_TEST_TMPDIR/del")" ok
+
+		# shellcheck disable=SC2086
+		half_started $recover
+		kill -KILL "$server"
+		wait "$server" || true
+		soon is_absent "/proc/$starter/exe"
+		# who starts it all the same is refused, or waits for a server
+		has "$(timeout -s KILL 3 "$tools/ctrl" start 0 pid="$server")" "^(EBUSY|)$"
+		[ ! -e /dev/ublkb0 ]
+		ublk-bpf del --force -n 0
+		nothing_is_left
+	done
+}
+
 @test "server_that_forks_is_killed" {
 	for round in $(rounds 1 20); do
 		background "$tools/server" 0 SERVE /dev/a
@@ -563,8 +624,6 @@ churn() {
 	done
 }
 
-is_gone() { [ ! -e "/dev/ublkb$1" ]; }
-
 # Device $1 of three is deleted while they have load: 2 is the bottom.
 deleted_under_load() {
 	null_blk c 64
@@ -576,7 +635,7 @@ deleted_under_load() {
 		moment 1
 		ublk-bpf del --force -n "$1" >"$BATS_TEST_TMPDIR/del" 2>&1 3>&- &
 		del=$!
-		soon is_gone "$1"
+		soon is_absent "/dev/ublkb$1"
 		fails_and_ends
 		is "$(io /dev/ublkb0 write 64k 4096)" "ok 4096"	# the other half
 		# its number is free when what is above is gone, for which it waits a while

@@ -339,6 +339,10 @@ int ublk_bpf_dev_start(struct ublk_bpf_dev *dev)
 	if (ret)
 		goto fail;
 	ret = starter_start(&starter, dev->info.dev_id);
+	if (ret == -EBUSY) {
+		ublk_bpf_dev_fail(dev, ret, "it was stopped or deleted while it started; add it again");
+		goto fail;
+	}
 	if (ret < 0) {
 		ublk_bpf_dev_fail(dev, ret, "the driver does not start the device: %s; see dmesg",
 				  strerror(-ret));

@@ -222,7 +222,7 @@ half_started() {
 is_not_started() {
 	kill -CONT "$starter"
 	! wait "$server" || return 1
-	has "$(cat "$BATS_TEST_TMPDIR/add")" "does not start the device: Device or resource busy"
+	has "$(cat "$BATS_TEST_TMPDIR/add")" "it was stopped or deleted while it started; add it again"
 	nothing_is_left
 }
 

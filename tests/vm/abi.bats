@@ -102,6 +102,7 @@ teardown() {
 @test "eagain_runs_the_daemon_callback_when_there_is_only_that" {
 	background "$tools/loader" "$progs/daemon.bpf.o" 99
 	background "$tools/server" 0 AGAIN
+	settled /dev/ublkb0
 	is "$("$tools/ctrl" attach 0 prog_id=99)" ok
 	# redirected, -EAGAIN, redirected again
 	has "$(io /dev/ublkb0 read 32M 4096 stats)" "^EIO.* redirected=1 rerun=1 failed=1"

@@ -57,9 +57,13 @@ stat_reaches() { [ "$(stat_of "$1" "$2" 2>/dev/null || echo 0)" -ge "$3" ]; }
 reads_in_flight() { awk '{ print $1 }' /sys/block/ublkb0/inflight; }
 reads_reach() { [ "$(reads_in_flight)" -ge "$1" ]; }
 
+# Later kernels start reading the partitions some time after START_DEV.
+is_scanned() { [ "$(<"/sys/block/${1#/dev/}/partscan")" = 1 ]; }
+
 # Nobody reads device $1 any more: neither udev, nor the kernel its partitions, which it
 # may do at the first opening only.
 settled() {
+	soon is_scanned "$1"
 	udevadm settle
 	dd if="$1" of=/dev/null bs=4k count=1 iflag=direct status=none
 }

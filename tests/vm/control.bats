@@ -269,7 +269,7 @@ slot_was_set() { grep -q " slot_was_set:.* was=$1\$" /sys/kernel/tracing/trace; 
 	wait $reader
 	wait $buffered
 	ublk-bpf del -n 0
-	dmsetup remove stuck
+	dmsetup remove --retry stuck
 	echo 0 >/sys/kernel/tracing/events/kprobes/slot_was_set/enable
 	echo >/sys/kernel/tracing/kprobe_events
 }

@@ -28,6 +28,11 @@ teardown() {
 	# shellcheck disable=SC2086
 	[ -z "$all_background" ] || kill -KILL $all_background 2>/dev/null || true
 	[ -e "$rules" ] || udev_looks_away
+	echo 1 >/sys/devices/system/cpu/cpu1/online || true
+	for id in c slow; do
+		[ ! -e /sys/kernel/config/nullb/$id ] || no_null_blk $id
+	done
+	[ ! -e /sys/bus/pseudo/drivers/scsi_debug ] || soon rmmod scsi_debug || status=1
 	log_is_clean || status=1
 	return $status
 }
@@ -197,6 +202,7 @@ bpf_objects() {
 
 is_absent() { [ ! -e "$1" ]; }
 waits_for_starter() { [[ $(<"/proc/$server/syscall") = "45 "* ]]; }	# recvfrom
+has_started() { [[ $(<"/proc/$starter/syscall") = "426 "* ]]; }		# io_uring_enter
 
 # Device 0's server has fetched and waits for its process that starts the device, which
 # stands still.
@@ -209,8 +215,8 @@ half_started() {
 			read -r _ starter <"/proc/$server/task/$server/children" || true	# the first speaks
 		done
 		kill -STOP "$starter"
-		! soon waits_for_starter || return 0
-		kill -CONT "$starter"		# it had started it already
+		if soon waits_for_starter && ! has_started; then return 0; fi
+		kill -CONT "$starter"
 		kill -INT "$server"
 		wait "$server" || true
 		nothing_is_left
@@ -352,7 +358,7 @@ is_not_started() {
 @test "device_with_dirty_pages_is_deleted" {
 	for round in $(rounds 2 100); do
 		ublk-bpf add loop -n 0 -f /dev/a
-		dd if=/dev/zero of=/dev/ublkb0 bs=1M count=32 2>/dev/null 3>&- &
+		dd if=/dev/zero of=/dev/ublkb0 bs=1M count=32 conv=nocreat 2>/dev/null 3>&- &
 		moment 0.5
 		if [ $((RANDOM % 2)) = 0 ]; then
 			pkill -KILL -f "ublk-bpf add loop -n 0" || true
@@ -384,7 +390,7 @@ in_state() {
 	moment 0.5
 	case $1 in
 	quiesced | recovering) kill_server ;;&
-	recovering) is "$(ctrl start_recovery 0)" ok ;;
+	recovering) soon recovery_starts ;;
 	stopped) kill -STOP "$(server)" ;;
 	esac
 }
@@ -447,8 +453,13 @@ module_users_are_at_most() {
 	udev_looks	# and probes each of them while it goes
 	ublk-bpf add null -n 0
 	ublk-bpf del -n 0
-	sleep 1
-	before=$(bpf_objects)
+	# what is gone is seen to go after some grace periods
+	now=$(bpf_objects)
+	until [ "$now" = "${before:-}" ]; do
+		before=$now
+		sleep 3
+		now=$(bpf_objects)
+	done
 	users=0		# the most there are: the bystander opens and closes
 	for _ in $(seq 30); do
 		now=$(cat /sys/module/ublk_drv/refcnt)
@@ -486,9 +497,9 @@ churn() {
 	case $((RANDOM % 17)) in
 	0) try detach ctrl detach 0 ;;
 	1 | 2) try attach ctrl attach 0 prog_id=4711 flags=1 ;;
-	3) try set ctrl set 0 slot=0 fd=10 ;;
-	4) try set ctrl set 0 slot=1 fd=11 ;;
-	5) try drop ctrl set 0 slot=1 fd=11 flags=1 ;;
+	3) try set ctrl set 0 slot=0 fd=7 ;;
+	4) try set ctrl set 0 slot=1 fd=8 ;;
+	5) try drop ctrl set 0 slot=1 fd=8 flags=1 ;;
 	6) try clear ctrl clear 0 slot=$((RANDOM % 2)) ;;
 	7)
 		kill -KILL "$loader" || true
@@ -505,13 +516,13 @@ churn() {
 		cpu=/sys/devices/system/cpu/cpu1/online
 		[ -w $cpu ] && echo $((1 - $(cat $cpu))) >$cpu
 		;;
-	14) try disk ctrl set 0 slot=1 fd=12 ;;
+	14) try disk ctrl set 0 slot=1 fd=9 ;;
 	15) ! echo 1 >"/sys/block/$(scsi_disk)/device/delete" || did[delete]=$((${did[delete]:-0} + 1)) ;;
 	16)
 		echo "- - -" >"$(echo /sys/bus/pseudo/drivers/scsi_debug/adapter*/host*/scsi_host/host*/scan)"
 		udevadm settle
-		exec 12>&-
-		[ ! -e "/dev/$(scsi_disk)" ] || exec 12<>"/dev/$(scsi_disk)"
+		exec 9>&-
+		[ ! -e "/dev/$(scsi_disk)" ] || exec 9<>"/dev/$(scsi_disk)"
 		;;
 	esac 2>/dev/null
 }
@@ -520,13 +531,13 @@ churn() {
 	local -A did=()
 	modprobe scsi_debug dev_size_mb=128 add_host=1 num_tgts=1
 	udevadm settle
-	exec 12<>"/dev/$(scsi_disk)"
+	exec 9<>"/dev/$(scsi_disk)"
 	background "$tools/server" 0 SERVE /dev/a "/dev/$(scsi_disk)"
 	background "$tools/loader" "$progs/behave.bpf.o" 4711
 	loader=$background
 	is "$(ctrl attach 0 prog_id=4711 flags=1)" ok
 	null_blk c 128
-	exec 10<>/dev/a 11<>/dev/c
+	exec 7<>/dev/a 8<>/dev/c
 	seconds=$([ -n "${FULL:-}" ] && echo 300 || echo 12)
 	# of what the server does nothing is lost, whatever there is of the rest
 	start_io 16 19 "$seconds" --name=m --offset=36M --size=84M \
@@ -539,7 +550,7 @@ churn() {
 	io_ends
 	job_is_right v
 	echo 1 >/sys/devices/system/cpu/cpu1/online || true
-	exec 10>&- 11>&- 12>&-
+	exec 7>&- 8>&- 9>&-
 	for what in attach detach set drop clear disk delete; do
 		echo "$what: ${did[$what]:-0} times"
 		[ -z "${FULL:-}" ] || [ "${did[$what]:-0}" -ge 5 ]
@@ -549,7 +560,7 @@ churn() {
 	is "$(io /dev/ublkb0 write 48M 4096)" "ok 4096"
 	ublk-bpf del -n 0
 	no_null_blk c
-	soon rmmod scsi_debug	# its server and loader end beside us, and have 12 open
+	soon rmmod scsi_debug	# its server and loader end beside us, and have 9 open
 }
 
 @test "backing_is_removed_under_load" {

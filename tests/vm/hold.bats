@@ -154,14 +154,14 @@ it_is() {
 
 @test "time_of_a_hold_begins_anew_when_bytes_have_completed" {
 	local times=1
-	[ "$KERNEL" != debug ] || times=4	# what is between the two takes seconds there
+	[ "$KERNEL" != debug ] || times=3	# what is between the two takes seconds there
 	apart SERVE 0 hold_only_ops
-	echo $((6000 * times)) >/sys/block/ublkb0/queue/io_timeout
+	echo $((12000 * times)) >/sys/block/ublkb0/queue/io_timeout
 	held_io HOLD_KEEP write 16384
-	sleep $((4 * times))
+	sleep $((7 * times))
 	is "$(act release $key)" ok
 	is "$(act complete $key 8192)" ok
-	sleep $((4 * times))
+	sleep $((7 * times))
 	is "$(act release $key)" ok
 	is "$(act complete $key 8192)" ok
 	it_is "ok 16384 done=2 done_bytes=16384 held=4 order=1111"
@@ -379,7 +379,7 @@ it_is() {
 	held_io HOLD_KEEP write 8192
 	local first=$pending
 	mv "$BATS_TEST_TMPDIR/io" "$BATS_TEST_TMPDIR/first"
-	sleep 3		# so that its own time is not over with the other's
+	sleep 5		# so that its own time is not over with the other's
 	held_io HOLD_PART write 8192 pattern=3
 	wait $first
 	has "$(cat "$BATS_TEST_TMPDIR/first")" ETIMEDOUT

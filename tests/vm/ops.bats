@@ -408,6 +408,7 @@ object=behave
 	fresh
 	background "$tools/loader" "$progs/behave.bpf.o" 4711
 	background "$tools/server" 0 SERVE
+	settled /dev/ublkb0
 	is "$(ctrl attach 0 prog_id=4711)" ok
 	is "$(do_io REDIRECT_ALL discard 65536)" "ok 65536 redirected=1 order=1323"
 	is "$(do_io REDIRECT_ALL zeroes 65536)" "ok 65536 redirected=1 order=1323"
@@ -435,7 +436,7 @@ object=behave
 	dmsetup create stricter --table "0 2048 zero"
 	is "$(cat "/sys/block/$(basename "$(realpath /dev/mapper/stricter)")/queue/dma_alignment")" 511
 	is "$(ctrl set 0 slot=0 fd=9 9<>/dev/mapper/stricter)" EINVAL
-	dmsetup remove stricter
+	dmsetup remove --retry stricter
 	fresh
 	background "$tools/server" 0 SERVE /dev/a	# aligned as every null_blk is
 	null_blk c 16 blocksize=4096
@@ -551,7 +552,7 @@ object=behave
 	io /dev/ublkb0 read 0 4096 nocheck
 	is "$(count_of 1)" 1
 	fresh
-	dmsetup remove slow
+	dmsetup remove --retry slow
 }
 
 @test "device_whose_program_is_gone_is_eopnotsupp" {
@@ -587,13 +588,10 @@ fio_and_kill_loader() {
 		--iodepth=32 --offset=$at --size=1M --time_based --runtime=6 \
 		--output-format=json --output="$BATS_TEST_TMPDIR/fio" >/dev/null 2>&1 3>&- &
 	local fio=$!
-	for _ in $(seq 100); do
-		[ "$(stat_of 0 fwd_inline)" -le 100 ] || break
-	done
+	soon stat_reaches 0 fwd_inline 101
 	kill_loader
 	wait "$fio" || true
 	error=$(jq '.jobs[0].error' "$BATS_TEST_TMPDIR/fio")
-	[ "$(stat_of 0 fwd_inline)" -gt 100 ]
 }
 
 @test "program_goes_away_under_load_and_every_io_ends" {

@@ -154,6 +154,7 @@ recovered() {
 	[ "$status" -ne 0 ]
 	verified
 	exec 9>&-
+	udevadm settle		# it reads what was written
 	"$kublk" stop -n 0 --safe
 	[ ! -e /dev/ublkb0 ]
 }

@@ -291,6 +291,8 @@ bytes() { blockdev --getsize64 /dev/ublkb0; }
 	done
 }
 
+is_left() { pgrep -f '^sleep 1000' >/dev/null; }
+
 @test "image_is_left_to_others_for_a_while" {
 	image cluster_size=4k 64M
 	device --recover wait
@@ -310,19 +312,19 @@ bytes() { blockdev --getsize64 /dev/ublkb0; }
 	is "$status" 1
 	verified
 	ublk-bpf reload -n 0 sleep 1000 3>&- &
-	sleep 1
+	soon is_left
 	kill -KILL $!
 	pkill -f "sleep 1000"
 	verified
 	ublk-bpf reload -n 0 sleep 1000 3>&- &
-	sleep 1
+	soon is_left
 	kill -KILL "$(jq .server_pid /run/ublk-bpf/0.json)"
 	soon served_again
 	pkill -f "sleep 1000"
 	verified
 	# who ends the device does not wait for it
 	ublk-bpf reload -n 0 sleep 1000 3>&- &
-	sleep 1
+	soon is_left
 	is "$(of failed)" 0
 	ublk-bpf del -n 0
 	pkill -f "sleep 1000"
@@ -410,7 +412,7 @@ fails() { has "$(ublk-bpf list -n 0)" "its I/O fails: $1"; }
 		image cluster_size=4k 64M
 		device --recover wait
 		ublk-bpf reload -n 0 sleep 1000 3>&- &
-		sleep 1
+		soon is_left
 		kill -KILL "$(jq .server_pid /run/ublk-bpf/0.json)"
 		$change
 		run ublk-bpf recover -n 0

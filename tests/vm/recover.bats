@@ -204,7 +204,7 @@ servers_die_under_load() {
 	behaving --recover wait
 	pending=
 	kill_server
-	is "$(ctrl start_recovery 0)" ok
+	soon recovery_starts
 	redirected 1
 	waiting 1
 	at COMPLETE

@@ -40,7 +40,7 @@ resizes_reach() { [ "$(resizes)" -ge "$1" ]; }
 	command udevadm monitor --kernel --property >"$BATS_TEST_TMPDIR/events" 3>&- &
 	monitor=$!
 	soon grep -q "KERNEL - " "$BATS_TEST_TMPDIR/events"	# it listens
-	verify_load /dev/ublkb0 5 --size=8M
+	verify_load /dev/ublkb0 5 --size=1M
 	truncate -s 24M $image
 	is "$(bytes)" $((16 << 20))
 	ublk-bpf reload -n 0

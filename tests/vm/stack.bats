@@ -61,7 +61,7 @@ compared() {
 
 @test "io_of_a_list_does_not_wait_for_a_lower_device_that_sleeps" {
 	null_blk fast 64 memory_backed=0
-	null_blk slow 64 memory_backed=0 no_sched=1 hw_queue_depth=1 irqmode=2 completion_nsec=4000000000
+	null_blk slow 64 memory_backed=0 no_sched=1 hw_queue_depth=1 irqmode=2 completion_nsec=7000000000
 	null_blk end 64
 	# where nobody looks for a file system
 	ublk-bpf add linear -n 1 -f /dev/fast -f /dev/slow,length=1M -f /dev/end
@@ -115,7 +115,7 @@ has_open() { readlink "/proc/$1/fd/"* | grep -qx "$2"; }
 
 @test "who_lets_go_of_a_device_soon_is_waited_for" {
 	ublk-bpf add loop -n 0 -f /dev/a
-	"$tools/compare" /dev/ublkb0 seed=1 ops=5000 bytes=4M 3>&- &	# O_EXCL, no name
+	"$tools/compare" /dev/ublkb0 seed=1 ops=2000 bytes=4M 3>&- &	# O_EXCL, no name
 	soon has_open $! /dev/ublkb0
 	ublk-bpf del -n 0
 	wait $!

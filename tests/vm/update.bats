@@ -3,7 +3,7 @@
 load common
 load ops
 object=behave
-seconds=$([ "$KERNEL" = debug ] && echo 40 || echo 8)	# of load, for some updates
+seconds=$([ "$KERNEL" = debug ] && echo 40 || echo 15)	# of load, for some updates
 disk_settings="irqmode=2 completion_nsec=10000000"	# so that what is forwarded is under way for a while
 
 # What the next one is asked is in a map of its own.

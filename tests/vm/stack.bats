@@ -61,7 +61,7 @@ compared() {
 
 @test "io_of_a_list_does_not_wait_for_a_lower_device_that_sleeps" {
 	null_blk fast 64 memory_backed=0
-	null_blk slow 64 memory_backed=0 no_sched=1 hw_queue_depth=1 irqmode=2 completion_nsec=7000000000
+	null_blk slow 64 memory_backed=0 no_sched=1 hw_queue_depth=1 irqmode=2 completion_nsec=4000000000
 	null_blk end 64
 	# where nobody looks for a file system
 	ublk-bpf add linear -n 1 -f /dev/fast -f /dev/slow,length=1M -f /dev/end

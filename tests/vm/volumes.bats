@@ -61,7 +61,7 @@ all_in_bpf() {
 }
 
 @test "io_of_a_list_does_not_wait_for_another_backing" {
-	null_blk slow 64 memory_backed=0 no_sched=1 hw_queue_depth=1 irqmode=2 completion_nsec=7000000000
+	null_blk slow 64 memory_backed=0 no_sched=1 hw_queue_depth=1 irqmode=2 completion_nsec=4000000000
 	null_blk fast 64 memory_backed=0
 	# in the middle, where nobody looks for a file system
 	ublk-bpf add linear -n 0 -f /dev/fast -f /dev/slow -f /dev/a

@@ -65,6 +65,10 @@ start_io() {
 	load=$!
 }
 
+# What has a job of it go on after any error. Else that ends it but for EIO and few others.
+errors=$(seq -s : 1 133)
+any_error=("--ignore_error=$errors,$errors")
+
 # What makes a job of that one whose data is verified, and whose I/O must not fail.
 verify=(--bs=4k --blockalign=4k --verify=crc32c --verify_fatal=1 --verify_state_save=0
 	--continue_on_error=none)
@@ -540,7 +544,7 @@ churn() {
 	exec 7<>/dev/a 8<>/dev/c
 	seconds=$([ -n "${FULL:-}" ] && echo 300 || echo 12)
 	# of what the server does nothing is lost, whatever there is of the rest
-	start_io 16 19 "$seconds" --name=m --offset=36M --size=84M \
+	start_io 16 19 "$seconds" "${any_error[@]}" --name=m --offset=36M --size=84M "${any_error[@]}" \
 		--name=r --offset=40M --size=1M --rw=randread --direct=0 --invalidate=0 \
 		--name=v --offset=35M --size=1M "${verify[@]}"
 	while kill -0 $load 2>/dev/null; do
@@ -580,13 +584,17 @@ churn() {
 }
 
 @test "every_misbehaviour_under_load_ends" {
+	local seconds start
+	seconds=$([ -n "${FULL:-}" ] && echo 60 || echo 5)
 	null_blk c 128
 	for policy in SERVE AGAIN; do
 		background "$tools/server" 0 $policy /dev/a /dev/c
 		background "$tools/loader" "$progs/behave.bpf.o" 4711
 		is "$(ctrl attach 0 prog_id=4711)" ok
-		start_io 16 104 "$([ -n "${FULL:-}" ] && echo 60 || echo 5)"
+		start_io 16 104 "$seconds" "${any_error[@]}"
+		start=$SECONDS
 		io_ends
+		[ $((SECONDS - start)) -ge $((seconds - 1)) ]	# it went on
 		at COMPLETE
 		is "$(io /dev/ublkb0 write $at 4096)" "ok 4096"
 		ublk-bpf del -n 0
@@ -597,13 +605,15 @@ churn() {
 
 # What is held for too long has its program ejected, and then that is attached again.
 @test "every_misuse_of_holds_under_load_ends" {
-	local object=hold ejected=0
+	local object=hold ejected=0 seconds start
+	seconds=$([ -n "${FULL:-}" ] && echo 60 || echo 8)
 	null_blk c 128
 	background "$tools/server" 0 SERVE /dev/a /dev/c
 	background "$tools/loader" "$progs/hold.bpf.o" 4711
 	is "$(ctrl attach 0 prog_id=4711)" ok
 	echo 500 >/sys/block/ublkb0/queue/io_timeout
-	start_io 16 24 "$([ -n "${FULL:-}" ] && echo 60 || echo 8)"
+	start_io 16 24 "$seconds" "${any_error[@]}"
+	start=$SECONDS
 	while kill -0 $load 2>/dev/null; do
 		moment 1
 		[[ $(ctrl stats 0) = *state=3* ]] || continue
@@ -612,6 +622,7 @@ churn() {
 		is "$(ctrl attach 0 prog_id=4711)" ok
 	done
 	io_ends
+	[ $((SECONDS - start)) -ge $((seconds - 1)) ]
 	[ $ejected -gt 0 ]
 	is "$(ctrl detach 0)" ok
 	is "$(io /dev/ublkb0 write 48M 4096)" "ok 4096"

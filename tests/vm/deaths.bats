@@ -219,7 +219,10 @@ half_started() {
 			read -r _ starter <"/proc/$server/task/$server/children" || true	# the first speaks
 		done
 		kill -STOP "$starter"
-		if soon waits_for_starter && ! has_started; then return 0; fi
+		until waits_for_starter || [ -e /sys/block/ublkb0 ] || ! kill -0 "$server"; do
+			sleep 0.1
+		done
+		if waits_for_starter && ! has_started; then return 0; fi
 		kill -CONT "$starter"
 		kill -INT "$server"
 		wait "$server" || true

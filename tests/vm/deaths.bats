@@ -218,12 +218,12 @@ half_started() {
 		until [ -n "$starter" ] || ! kill -0 "$server"; do
 			read -r _ starter <"/proc/$server/task/$server/children" || true	# the first speaks
 		done
-		kill -STOP "$starter"
+		kill -STOP "$starter" || true		# it may be over already
 		until waits_for_starter || [ -e /sys/block/ublkb0 ] || ! kill -0 "$server"; do
 			sleep 0.1
 		done
 		if waits_for_starter && ! has_started; then return 0; fi
-		kill -CONT "$starter"
+		kill -CONT "$starter" || true
 		kill -INT "$server"
 		wait "$server" || true
 		nothing_is_left

@@ -205,7 +205,7 @@ bpf_objects() {
 }
 
 is_absent() { [ ! -e "$1" ]; }
-waits_for_starter() { [[ $(<"/proc/$server/syscall") = "45 "* ]]; }	# recvfrom
+waits() { [[ $(<"/proc/$1/syscall") = "45 "* ]]; }			# recvfrom
 has_started() { [[ $(<"/proc/$starter/syscall") = "426 "* ]]; }		# io_uring_enter
 
 # Device 0's server has fetched and waits for its process that starts the device, which
@@ -218,11 +218,13 @@ half_started() {
 		until [ -n "$starter" ] || ! kill -0 "$server"; do
 			read -r _ starter <"/proc/$server/task/$server/children" || true	# the first speaks
 		done
-		kill -STOP "$starter" || true		# it may be over already
-		until waits_for_starter || [ -e /sys/block/ublkb0 ] || ! kill -0 "$server"; do
+		# it may be over already; before it waits it is not killed with its server
+		until waits "$starter" || has_started || ! kill -0 "$starter"; do :; done
+		kill -STOP "$starter" || true
+		until waits "$server" || [ -e /sys/block/ublkb0 ] || ! kill -0 "$server"; do
 			sleep 0.1
 		done
-		if waits_for_starter && ! has_started; then return 0; fi
+		if waits "$server" && ! has_started; then return 0; fi
 		kill -CONT "$starter" || true
 		kill -INT "$server"
 		wait "$server" || true

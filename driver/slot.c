@@ -241,15 +241,15 @@ static struct gendisk *ublk_bpf_disk_locked(const struct ublk_bpf_dev *dev)
 	return q ? q->disk : NULL;
 }
 
-/* The disk, with a reference, or NULL. Under ub->mutex, as its end is. */
+/* The disk, with a reference, or NULL. One that START_DEV gave up may be at its end. */
 struct gendisk *ublk_bpf_get_disk(struct ublk_bpf_dev *dev)
 {
 	struct gendisk *disk;
 
 	mutex_lock(&dev->set->tag_list_lock);
 	disk = ublk_bpf_disk_locked(dev);
-	if (disk)
-		get_device(disk_to_dev(disk));
+	if (disk && !kobject_get_unless_zero(&disk_to_dev(disk)->kobj))
+		disk = NULL;
 	mutex_unlock(&dev->set->tag_list_lock);
 
 	return disk;

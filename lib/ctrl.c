@@ -246,6 +246,11 @@ int ublk_bpf_delete(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id)
 	return ctrl_plain(ctrl, UBLK_U_CMD_DEL_DEV, dev_id, 0);
 }
 
+int ublk_bpf_delete_open(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id)
+{
+	return ctrl_plain(ctrl, UBLK_U_CMD_DEL_DEV_ASYNC, dev_id, 0);
+}
+
 int ublk_bpf_attach(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id, __u32 prog_id,
 		    __u32 flags, __u64 cookie)
 {

@@ -308,6 +308,16 @@ static int dev_run_queues(struct ublk_bpf_dev *dev)
 	return 0;
 }
 
+/* What the thread of a queue failed with, or 0. */
+static int dev_queue_error(const struct ublk_bpf_dev *dev)
+{
+	int ret = 0;
+
+	for (unsigned int i = 0; !ret && i < dev->nr_queues; i++)
+		ret = dev->queues[i].error;
+	return ret;
+}
+
 int ublk_bpf_dev_start(struct ublk_bpf_dev *dev)
 {
 	struct starter starter = { .fd = -1 };
@@ -339,7 +349,10 @@ int ublk_bpf_dev_start(struct ublk_bpf_dev *dev)
 	if (ret)
 		goto fail;
 	ret = starter_start(&starter, dev->info.dev_id);
-	if (ret == -EBUSY) {
+	if (ret < 0 && dev_queue_error(dev)) {
+		ret = dev_queue_error(dev);
+	} else if (ret == -EBUSY) {
+		dev->taken_away = true;
 		ublk_bpf_dev_fail(dev, ret, "it was stopped or deleted while it started; add it again");
 		goto fail;
 	}
@@ -501,7 +514,6 @@ int ublk_bpf_dev_wait_fd(struct ublk_bpf_dev *dev, int fd)
 				 { .events = POLLIN } };
 	struct signalfd_siginfo info;
 	sigset_t set;
-	unsigned int i;
 	int ret = 0;
 	__u64 nr;
 
@@ -526,9 +538,7 @@ int ublk_bpf_dev_wait_fd(struct ublk_bpf_dev *dev, int fd)
 	}
 	close(fds[1].fd);
 	/* A thread that failed must not leave a disk that answers half of the I/O. */
-	for (i = 0; !ret && i < dev->nr_queues; i++)
-		ret = dev->queues[i].error;
-	return ret;
+	return ret ? ret : dev_queue_error(dev);
 }
 
 void ublk_bpf_dev_end(struct ublk_bpf_dev *dev, bool remove)
@@ -551,15 +561,18 @@ void ublk_bpf_dev_end(struct ublk_bpf_dev *dev, bool remove)
 
 	/*
 	 * The number cannot be used again before the char device is closed: so
-	 * the pins are still this device's.
+	 * the pins are still this device's. Afterwards it can, when somebody else
+	 * has deleted the device.
 	 */
 	prog_close(dev);
 	if (dev->added && (dev->info.flags & UBLK_F_BPF))
 		ublk_bpf_unpin(dev->info.dev_id);
+	if (dev->added && remove && dev->taken_away)
+		ublk_bpf_delete_open(dev->ctrl, dev->info.dev_id);
 	if (dev->char_fd >= 0)
 		close(dev->char_fd);
 	dev->char_fd = -1;
-	if (dev->added && remove)
+	if (dev->added && remove && !dev->taken_away)
 		ublk_bpf_delete(dev->ctrl, dev->info.dev_id);
 	dev->added = false;
 	if (dev->ended_fd >= 0)

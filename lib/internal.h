@@ -62,6 +62,7 @@ struct ublk_bpf_dev {
 	unsigned int nr_backings;
 	bool inited, added, masked;
 	bool recovering;		/* another's device, until it is served */
+	bool taken_away;		/* somebody else has stopped or deleted it */
 	bool stuck;			/* it cannot be ended: only exit helps */
 	sigset_t old_mask;
 
@@ -91,6 +92,12 @@ void backings_close(struct ublk_bpf_dev *dev);
 
 /* dev.c: what ublk_bpf_dev_warn() said is not true any more. */
 void forget_trouble(struct ublk_bpf_dev *dev);
+
+/*
+ * ctrl.c: DEL_DEV_ASYNC, of a device that the caller has open: its number is its own
+ * until it closes that.
+ */
+int ublk_bpf_delete_open(struct ublk_bpf_ctrl *ctrl, unsigned int dev_id);
 
 /* starter.c */
 int starter_new(struct starter *starter);

@@ -204,22 +204,31 @@ bpf_objects() {
 	[ -z "${FULL:-}" ] || { [ $early -gt 0 ] && [ $loaded -gt 0 ] && [ $deleting -gt 0 ]; }
 }
 
+is_there() { [ -e "/proc/$1/exe" ]; }
 is_absent() { [ ! -e "$1" ]; }
-waits() { [[ $(<"/proc/$1/syscall") = "45 "* ]]; }			# recvfrom
-has_started() { [[ $(<"/proc/$starter/syscall") = "426 "* ]]; }		# io_uring_enter
+
+# Is process $1 in the system call of number $2?
+is_in() {
+	local nr
+	{ read -r nr _ <"/proc/$1/syscall"; } 2>/dev/null && [ "$nr" = "$2" ]
+}
+waits() { is_in "$1" 45; }			# recvfrom
+has_started() { is_in "$starter" 426; }		# io_uring_enter
 
 # Device 0's server has fetched and waits for its process that starts the device, which
 # stands still.
 half_started() {
+	[ -e "/proc/$$/task/$$/children" ] ||
+		skip "this kernel does not list the children of a process"
 	for _ in $(seq 20); do
 		starter=
 		ublk-bpf add null -n 0 --foreground "$@" >"$BATS_TEST_TMPDIR/add" 2>&1 3>&- &
 		server=$!
-		until [ -n "$starter" ] || ! kill -0 "$server"; do
+		until [ -n "$starter" ] || [ -e /sys/block/ublkb0 ] || ! kill -0 "$server"; do
 			read -r _ starter <"/proc/$server/task/$server/children" || true	# the first speaks
 		done
 		# it may be over already; before it waits it is not killed with its server
-		until waits "$starter" || has_started || ! kill -0 "$starter"; do :; done
+		until waits "$starter" || has_started || ! is_there "$starter"; do :; done
 		kill -STOP "$starter" || true
 		until waits "$server" || [ -e /sys/block/ublkb0 ] || ! kill -0 "$server"; do
 			sleep 0.1
@@ -242,8 +251,6 @@ is_not_started() {
 }
 
 @test "device_that_goes_is_not_started" {
-	[ -e "/proc/$$/task/$$/children" ] ||
-		skip "this kernel does not list the children of a process"
 	local recover
 	for recover in "" "--recover wait"; do
 		# shellcheck disable=SC2086
@@ -271,6 +278,28 @@ is_not_started() {
 		ublk-bpf del --force -n 0
 		nothing_is_left
 	done
+}
+
+is_traced() { ! grep -q "^TracerPid:.0$" "/proc/$1/status"; }
+is_closing() { is_in "$server" 3; }
+
+# Who gave up must not delete by a number that is free once it has closed its device.
+@test "next_device_of_a_number_is_left_alone" {
+	half_started
+	strace -p "$server" -o /dev/null -P /dev/ublkc0 -e trace=close \
+		-e inject=close:delay_exit=10000000 3>&- &
+	soon is_traced "$server"
+	ctrl del 0 >"$BATS_TEST_TMPDIR/del" 3>&- &
+	del=$!
+	soon is_absent /dev/ublkc0
+	kill -CONT "$starter"
+	wait $del
+	is "$(cat "$BATS_TEST_TMPDIR/del")" ok
+	is "$(ctrl add 0 flags=bpf)" "ok bpf"
+	is_closing
+	! wait "$server" || return 1
+	is "$(ctrl del 0)" ok
+	nothing_is_left
 }
 
 @test "server_that_forks_is_killed" {

@@ -21,6 +21,7 @@
 #define CLAIM_SECONDS	5
 #define STOP_SECONDS	10
 #define KILLED_SECONDS	15
+#define FORCE_SECONDS	60
 #define DELETE_SECONDS	15
 #define EXIT_SECONDS	5
 
@@ -188,8 +189,44 @@ static unsigned int signal_servers(unsigned int id, int sig)
 	return nr;
 }
 
+/* Sectors that were written to the disk; 0 when it is gone. */
+static unsigned long long written(unsigned int id)
+{
+	unsigned long long sectors = 0;
+	char path[64];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/sys/block/ublkb%u/stat", id);
+	file = fopen(path, "re");
+	if (file && fscanf(file, "%*u %*u %*u %*u %*u %*u %llu", &sectors) != 1)
+		sectors = 0;
+	if (file)
+		fclose(file);
+	return sectors;
+}
+
+/*
+ * What is in its page cache is written first. Return: -ETIMEDOUT when nothing has been
+ * for @seconds, with @force also when it takes a minute.
+ */
+static int stop_within(struct ublk_bpf_ctrl *ctrl, unsigned int id, unsigned int seconds,
+		       bool force)
+{
+	unsigned int idle = 0, all = 0;
+	int ret;
+
+	ublk_bpf_ctrl_set_timeout(ctrl, 1);
+	do {
+		unsigned long long before = written(id);
+
+		ret = ublk_bpf_stop(ctrl, id);
+		idle = written(id) == before ? idle + 1 : 0;
+	} while (ret == -ETIMEDOUT && idle < seconds && (!force || ++all < FORCE_SECONDS));
+	return ret;
+}
+
 /* Stop it; a server that stands still goes on, one that does not let go of its I/O is killed. */
-static int stop(struct ublk_bpf_ctrl *ctrl, unsigned int id)
+static int stop(struct ublk_bpf_ctrl *ctrl, unsigned int id, bool force)
 {
 	struct ublksrv_ctrl_dev_info info;
 	int ret;
@@ -199,12 +236,9 @@ static int stop(struct ublk_bpf_ctrl *ctrl, unsigned int id)
 	if (ret < 0)
 		return ret;
 	signal_servers(id, SIGCONT);
-	ublk_bpf_ctrl_set_timeout(ctrl, STOP_SECONDS);
-	ret = ublk_bpf_stop(ctrl, id);
-	if (ret == -ETIMEDOUT && signal_servers(id, SIGKILL)) {
-		ublk_bpf_ctrl_set_timeout(ctrl, KILLED_SECONDS);
-		ret = ublk_bpf_stop(ctrl, id);
-	}
+	ret = stop_within(ctrl, id, STOP_SECONDS, force);
+	if (ret == -ETIMEDOUT && signal_servers(id, SIGKILL))
+		ret = stop_within(ctrl, id, KILLED_SECONDS, force);
 	return ret;
 }
 
@@ -242,9 +276,10 @@ static int wait_for_server(unsigned int id, int fd, int pid)
 			id, pid);
 }
 
-static int stop_and_delete(struct ublk_bpf_ctrl *ctrl, unsigned int id, struct claim *claim)
+static int stop_and_delete(struct ublk_bpf_ctrl *ctrl, unsigned int id, struct claim *claim,
+			   bool force)
 {
-	int ret = stop(ctrl, id);
+	int ret = stop(ctrl, id, force);
 
 	/* Its number becomes free only when nobody has it open. */
 	end_claim(claim);
@@ -287,7 +322,7 @@ static int delete(struct ublk_bpf_ctrl *ctrl, unsigned int id, bool force, bool 
 				id, user, id);
 	}
 	server = open_server(ctrl, id, &pid);
-	status = stop_and_delete(ctrl, id, claim);
+	status = stop_and_delete(ctrl, id, claim, force);
 	if (server >= 0 && !status)
 		status = wait_for_server(id, server, pid);
 	if (server >= 0)

@@ -29,7 +29,7 @@ teardown() {
 	[ -z "$all_background" ] || kill -KILL $all_background 2>/dev/null || true
 	[ -e "$rules" ] || udev_looks_away
 	echo 1 >/sys/devices/system/cpu/cpu1/online || true
-	for id in c slow; do
+	for id in c slow writes; do
 		[ ! -e /sys/kernel/config/nullb/$id ] || no_null_blk $id
 	done
 	[ ! -e /sys/bus/pseudo/drivers/scsi_debug ] || soon rmmod scsi_debug || status=1
@@ -407,6 +407,23 @@ is_closing() { is_in "$server" 3; }
 		wait $! || true
 		nothing_is_left
 	done
+}
+
+# The disk below needs more than the ten seconds that a server has to let go.
+@test "dirty_pages_are_written_as_long_as_it_takes" {
+	null_blk writes 16 irqmode=2 completion_nsec=20000000 submit_queues=1 hw_queue_depth=1
+	ublk-bpf add loop -n 0 -f /dev/writes
+	exec 7</dev/ublkb0
+	# every other page, so that none are one I/O
+	perl -e 'for (0 .. 899) { sysseek(STDOUT, $_ * 8192, 0); syswrite(STDOUT, "x" x 4096) }' \
+		1<>/dev/ublkb0
+	local start=$SECONDS
+	ublk-bpf del -n 0
+	[ $((SECONDS - start)) -gt 10 ]
+	exec 7<&-
+	is "$(tr -dc x </dev/writes | wc -c)" $((900 * 4096))
+	nothing_is_left
+	no_null_blk writes
 }
 
 # Device 0 in state $1, and under load.

@@ -418,9 +418,11 @@ is_closing() { is_in "$server" 3; }
 	perl -e 'for (0 .. 899) { sysseek(STDOUT, $_ * 8192, 0); syswrite(STDOUT, "x" x 4096) }' \
 		1<>/dev/ublkb0
 	local start=$SECONDS
-	ublk-bpf del -n 0
+	ublk-bpf del -n 0 3>&- 7<&- &
+	while [ -e /dev/ublkb0 ]; do sleep 0.1; done
 	[ $((SECONDS - start)) -gt 10 ]
 	exec 7<&-
+	wait $!
 	is "$(tr -dc x </dev/writes | wc -c)" $((900 * 4096))
 	nothing_is_left
 	no_null_blk writes

@@ -204,7 +204,6 @@ bpf_objects() {
 	[ -z "${FULL:-}" ] || { [ $early -gt 0 ] && [ $loaded -gt 0 ] && [ $deleting -gt 0 ]; }
 }
 
-is_there() { [ -e "/proc/$1/exe" ]; }
 is_absent() { [ ! -e "$1" ]; }
 
 # Is process $1 in the system call of number $2?
@@ -228,7 +227,7 @@ half_started() {
 			read -r _ starter <"/proc/$server/task/$server/children" || true	# the first speaks
 		done
 		# it may be over already; before it waits it is not killed with its server
-		until waits "$starter" || has_started || ! is_there "$starter"; do :; done
+		until waits "$starter" || has_started || is_absent "/proc/$starter/exe"; do :; done
 		kill -STOP "$starter" || true
 		until waits "$server" || [ -e /sys/block/ublkb0 ] || ! kill -0 "$server"; do
 			sleep 0.1
